@@ -1,0 +1,301 @@
+"""Records -> windows -> normalised batches, and the way back to the file's units.
+
+Normalisation is chosen from the data, stored in the model and undone on the way out. Images become 0..1; series and
+tables become units of their standard deviation. Series whose rows differ in size by an order of magnitude carry a
+scale each, since one scale would leave most of them invisible.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aekit.errors import AekitError
+from aekit.records import Array, Batch, Kind, Record
+
+CHUNK_BYTES = 32 << 20  # what a verb reads at a time
+SAMPLE_BYTES = 256 << 20  # beyond this the normalisation comes from a seeded sample of rows
+SPREAD = 10.0  # rows whose 90th and 10th percentile of size differ by this factor carry a scale each
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """value in the file = x * scale + offset; `offset` and `scale` hold one number, one per channel or one per column.
+
+    kind "range" maps low..high to 0..1, "standard" divides by the training data's standard deviation, "sample" by each
+    sample's own (`scale` then holds the training data's, in which errors are told). `low` and `high` were seen.
+    """
+
+    kind: Literal["range", "standard", "sample"]
+    offset: tuple[float, ...]
+    scale: tuple[float, ...]
+    low: float
+    high: float
+    per: Literal["all", "channel", "column"] = "all"
+
+    @property
+    def output(self) -> str:
+        """The output activation that suits: a sigmoid never meets data outside 0..1."""
+        return "sigmoid" if self.kind == "range" else "none"
+
+    def describe(self) -> str:
+        """One line for the user."""
+        if self.kind == "range":
+            return f"values {self.offset[0]:g} to {self.offset[0] + self.scale[0]:g} become 0 to 1"
+        per = {"all": "", "channel": " of each channel", "column": " of each column"}[self.per]
+        if self.kind == "standard":
+            return f"values become multiples of the standard deviation{per}, mean taken off"
+        return "rows differ widely in size: each is divided by its own standard deviation, mean taken off"
+
+    def apply(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Samples as stored (B, C, ...) -> normalised float32, and the offset and scale to undo it (see `undo`)."""
+        if self.kind == "sample":
+            wide = raw.double() if raw.dtype in _WIDE else raw.float()
+            offset = wide.mean(dim=tuple(range(2, raw.dim())), keepdim=True)
+            scale = (wide - offset).flatten(1).std(dim=1, correction=0).view(-1, *[1] * (raw.dim() - 1))
+            scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+            return ((wide - offset) / scale).float(), offset, scale
+        dtype = torch.float64 if raw.dtype in _WIDE else torch.float32
+        shape = (1, -1, *[1] * (raw.dim() - 2)) if self.per != "column" else (1, *raw.shape[1:])
+        offset = torch.tensor(self.offset, dtype=dtype, device=raw.device).view(shape)
+        scale = torch.tensor(self.scale, dtype=dtype, device=raw.device).view(shape)
+        x = raw.to(dtype)
+        if any(self.offset):
+            x = x - offset
+        return (x * (1 / scale)).float(), offset, scale
+
+    @property
+    def unit(self) -> float | None:
+        """The training data's standard deviation where each sample has its own scale; else errors need no factor."""
+        return self.scale[0] if self.kind == "sample" else None
+
+
+_WIDE = (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)  # not exact in float32
+
+
+def undo(x: Tensor, offset: Tensor, scale: Tensor) -> Tensor:
+    """Normalised samples (B, C, ...) in the file's units."""
+    return x.to(offset.dtype) * scale + offset
+
+
+def choose_normalisation(raw: Array, kind: Kind, source: str) -> Normalisation:
+    """From samples as stored (N, C, ...), by their kind, range, sign and spread.
+
+    Raises AekitError where all values are equal: there is nothing to learn.
+    """
+    low, high = float(raw.min()), float(raw.max())
+    if low == high:
+        raise AekitError(f"{source}: every value is {low:g}; constant data holds nothing to learn")
+    if kind == "image":
+        if raw.dtype == np.uint8 and high > 1:
+            return Normalisation("range", (0.0,), (255.0,), low, high)
+        if low >= 0:
+            return Normalisation("range", (0.0,), (1.0 if high <= 1 else high,), low, high)
+        return Normalisation("range", (low,), (high - low,), low, high)
+    wide = raw.astype(np.float64, copy=False)
+    if kind == "table":
+        scale = wide.std(axis=0).ravel()
+        scale[scale == 0] = 1.0  # a constant column stays as it is
+        return Normalisation("standard", _floats(wide.mean(axis=0).ravel()), _floats(scale), low, high, "column")
+    sizes = wide.reshape(len(wide), wide.shape[1], -1).std(axis=2).max(axis=1)
+    sizes = sizes[sizes > 0]
+    if len(sizes) >= 10 and np.quantile(sizes, 0.9) > SPREAD * np.quantile(sizes, 0.1):
+        return Normalisation("sample", (0.0,), (float(wide.std()),), low, high)
+    axes = (0, *range(2, wide.ndim))
+    scale = wide.std(axis=axes)
+    scale[scale == 0] = 1.0
+    per: Literal["all", "channel"] = "all" if wide.shape[1] == 1 else "channel"
+    return Normalisation("standard", _floats(wide.mean(axis=axes)), _floats(scale), low, high, per)
+
+
+def _floats(values: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(float(v) for v in values)
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def rows_per_chunk(record: Record, rows_at_most: int | None = None) -> int:
+    rows = max(1, CHUNK_BYTES // max(1, record.values_per_row * record.dtype.itemsize))
+    return rows if rows_at_most is None else min(rows, rows_at_most)
+
+
+def chunks(record: Record, rows_at_most: int | None = None) -> Iterator[tuple[int, Array]]:
+    """(first row, samples as stored (B, C, ...)) through the whole record; raises AekitError at a NaN or infinity.
+
+    The samples are a view of one buffer that the next step overwrites.
+    """
+    step = rows_per_chunk(record, rows_at_most)
+    for start in range(0, len(record), step):
+        rows = record.read(start, min(start + step, len(record)))
+        check_finite(rows, start, record)
+        yield start, record.to_samples(rows)
+
+
+def check_finite(rows: Array, start: int, record: Record) -> None:
+    """Raises AekitError that names the first NaN or infinity."""
+    if rows.dtype.kind != "f" or np.isfinite(rows.sum(dtype=np.float64)):
+        return
+    bad = ~np.isfinite(rows)
+    if not bad.any():
+        return
+    row, *place = (int(i) for i in np.argwhere(bad)[0])
+    what = "NaN" if np.isnan(rows[(row, *place)]) else "infinity"
+    where = f"column {record.columns[place[0]]}" if record.columns else f"value {', '.join(map(str, place))}"
+    raise AekitError(
+        f"{record.source}: row {start + row}, {where} is {what} ({int(bad.any(axis=tuple(range(1, bad.ndim))).sum())} "
+        f"such rows in this part); remove those rows or fill in the values"
+    )
+
+
+def read_all(record: Record) -> Array:
+    """All samples as stored (N, C, ...), contiguous; raises AekitError at a NaN or infinity."""
+    parts = [samples.copy() for _, samples in chunks(record)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def sample_rows(record: Record, seed: int) -> tuple[Array, bool]:
+    """Samples to choose a normalisation from, and whether they are a seeded part of a large file: blocks of rows."""
+    if record.values_per_row * len(record) * record.dtype.itemsize <= SAMPLE_BYTES:
+        return read_all(record), False
+    block = max(1, rows_per_chunk(record) // 8)
+    starts = np.arange(0, len(record), block)
+    chosen = np.sort(np.random.default_rng(seed).permutation(starts)[: max(1, SAMPLE_BYTES // CHUNK_BYTES * 8)])
+    parts = []
+    for start in chosen:
+        rows = record.read(int(start), min(int(start) + block, len(record)))
+        check_finite(rows, int(start), record)
+        parts.append(record.to_samples(rows).copy())
+    return np.concatenate(parts), True
+
+
+# --- rows on the device, for training --------------------------------------------------------------------------------
+
+
+@dataclass
+class Rows:
+    """All samples of a training, validation or test part, on the device; bytes stay bytes until a batch is made."""
+
+    x: Tensor  # (N, C, ...), as stored where the type is narrow, else normalised
+    normalisation: Normalisation | None  # None where x is normalised already
+    offset: Tensor  # of a normalised x, broadcasting against (N, C, ...)
+    scale: Tensor
+    target: Tensor | None = None  # (N, ...), normalised
+    label: Tensor | None = None
+    unit: float | None = None  # what errors are told in, where every sample has a scale of its own
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batch(self, index: Tensor) -> Batch:
+        """The rows of `index` (B,), normalised."""
+        x, offset, scale = self.x.index_select(0, index), self.offset, self.scale
+        if self.normalisation is not None:
+            x, offset, scale = self.normalisation.apply(x)
+        elif len(offset) == len(self.x):
+            offset, scale = offset.index_select(0, index), scale.index_select(0, index)
+        target = x if self.target is None else self.target.index_select(0, index)
+        return Batch(x, target, offset, scale, None if self.label is None else self.label.index_select(0, index))
+
+    def error_unit(self, batch: Batch) -> Tensor | float:
+        """What turns a normalised squared error into squared units of the training data's standard deviation."""
+        return 1.0 if self.unit is None else (batch.scale.flatten(1).mean(1) / self.unit).square()
+
+    def subset(self, index: Tensor) -> "Rows":
+        """Some of the rows, in the order of `index`."""
+
+        def pick(tensor: Tensor) -> Tensor:
+            return tensor.index_select(0, index) if len(tensor) == len(self.x) else tensor
+
+        return self._map(pick)
+
+    def to(self, device: torch.device) -> "Rows":
+        return self._map(lambda tensor: tensor.to(device))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Rows":
+        target = None if self.target is None else change(self.target)
+        label = None if self.label is None else change(self.label)
+        x, offset, scale = change(self.x), change(self.offset), change(self.scale)
+        return replace(self, x=x, offset=offset, scale=scale, target=target, label=label)
+
+
+def to_rows(raw: Array, normalisation: Normalisation, target: Array | None = None) -> Rows:
+    """Samples as stored (N, C, ...), and their clean counterparts in the same units, ready for `fit`."""
+    x = as_tensor(raw)
+    goal = None
+    narrow = x.dtype in (torch.uint8, torch.int8) and normalisation.kind != "sample"
+    shape = (1, *[1] * (x.dim() - 1))
+    offset, scale = torch.zeros(shape), torch.ones(shape)
+    kept: Normalisation | None = normalisation
+    if not narrow or target is not None:
+        x, offset, scale = normalisation.apply(x)
+        kept = None
+    if target is not None:
+        goal = ((as_tensor(target).to(offset.dtype) - offset) / scale).float()
+    return Rows(x, kept, offset, scale, goal, unit=normalisation.unit)
+
+
+def as_tensor(raw: Array) -> Tensor:
+    """A tensor of the same values, in the machine's byte order; types that torch lacks become the next wider one."""
+    wider = {np.dtype("bool"): np.uint8, np.dtype("uint16"): np.int32, np.dtype("uint32"): np.int64}
+    native = raw.dtype.newbyteorder("=")
+    return torch.from_numpy(np.ascontiguousarray(raw, dtype=wider.get(native, native)))
+
+
+# --- windows ---------------------------------------------------------------------------------------------------------
+
+
+def window_starts(length: int, window: int, hop: int) -> list[int]:
+    """Starts that cover 0..length; the last window ends at the end."""
+    starts = list(range(0, max(length - window, 0) + 1, hop))
+    if starts[-1] + window < length:
+        starts.append(length - window)
+    return starts
+
+
+def tiles(size: tuple[int, ...], window: tuple[int, ...], overlap: bool) -> list[tuple[slice, ...]]:
+    """Places of windows over a record's or picture's size (T,) or (H, W); with `overlap` each half over the next."""
+    axes = [window_starts(s, w, max(1, w // 2) if overlap else w) for s, w in zip(size, window, strict=True)]
+    return [tuple(slice(s, s + w) for s, w in zip(starts, window, strict=True)) for starts in product(*axes)]
+
+
+def overlap_weight(window: tuple[int, ...]) -> NDArray[np.float32]:
+    """Weights of a window's values in the overlap, positive everywhere: a squared sine along each axis."""
+    weight = np.ones(window, dtype=np.float32)
+    for axis, w in enumerate(window):
+        curve = np.sin(np.pi * (np.arange(w) + 0.5) / w) ** 2
+        weight *= curve.reshape([-1 if a == axis else 1 for a in range(len(window))]).astype(np.float32)
+    return weight
+
+
+def cut(sample: Array, places: list[tuple[slice, ...]]) -> Array:
+    """One long sample (C, ...) -> windows (K, C, ...)."""
+    return np.stack([sample[(slice(None), *place)] for place in places])
+
+
+def fits(sample_shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether samples of one shape can be cut into windows of the wanted one: same channels, no side shorter."""
+    return (
+        len(sample_shape) == len(wanted)
+        and sample_shape[0] == wanted[0]
+        and all(have >= want for have, want in zip(sample_shape[1:], wanted[1:], strict=True))
+    )
+
+
+def windows_of(record: Record, window: tuple[int, ...]) -> Record:
+    """A record of long rows as a record in memory of windows (C, ...) side by side, for training."""
+    if record.sample_shape == window:
+        return record
+    places = tiles(record.sample_shape[1:], window[1:], overlap=False)
+    parts = [cut(sample, places) for _, samples in chunks(record) for sample in samples]
+    array = np.concatenate(parts)
+    labels = None if record.labels is None else np.repeat(record.labels, len(places))
+    target = None if record.target is None else windows_of(record.target, window)
+    return replace(
+        record, shape=array.shape, read=lambda i, j: array[i:j], channel_axis=1, labels=labels, target=target
+    )

@@ -1,0 +1,144 @@
+"""The model file: one safetensors file whose header holds all but the tensors as JSON. Nothing in it can run code.
+
+Also the resume file, the same container with the optimiser's tensors and the loop's counters.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+import aekit
+from aekit.baseline import PCA
+from aekit.batches import Normalisation
+from aekit.errors import AekitError
+from aekit.files import whole
+from aekit.models import MODELS, build
+from aekit.trained import Mixture, TrainedModel
+
+FORMAT = 1
+_PLAIN = ("recipe", "model", "settings", "sample_shape", "kind", "sampling_rate", "error", "corruption", "normal")
+_PLAIN += ("precision", "data", "fingerprint", "figures")
+
+
+def save(trained: TrainedModel, path: Path) -> None:
+    """Writes the model file, whole or not at all, over an older one."""
+    tensors = {f"weights/{name}": value for name, value in trained.network.state_dict().items()}
+    if trained.calibration is not None:
+        tensors["calibration"] = trained.calibration
+    if trained.pca is not None:
+        tensors |= {"pca/mean": trained.pca.mean, "pca/components": trained.pca.components}
+    if trained.pca_calibration is not None:
+        tensors["pca/calibration"] = trained.pca_calibration
+    if trained.mixture is not None:
+        tensors |= {f"mixture/{name}": getattr(trained.mixture, name) for name in ("weights", "means", "factors")}
+    header = {name: getattr(trained, name) for name in _PLAIN}
+    header |= {"format": FORMAT, "aekit": aekit.__version__, "normalisation": asdict(trained.normalisation)}
+    _write(path, tensors, {"aekit": header})
+
+
+def load(path: Path) -> TrainedModel:
+    """Reads a model file; raises AekitError where it is missing, damaged, newer than this aekit or somebody else's."""
+    tensors, headers = _read(path)
+    header = headers.get("aekit")
+    if header is None:
+        raise AekitError(f"{path}: a safetensors file, but not an aekit model; train one with: aekit train RECIPE")
+    if not isinstance(header.get("format"), int) or header["format"] > FORMAT:
+        raise AekitError(
+            f"{path}: model format {header.get('format')} is newer than the {FORMAT} that aekit {aekit.__version__} "
+            "reads; update aekit"
+        )
+    try:
+        return _rebuild(path, tensors, header)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise AekitError(
+            f"{path}: the model file is damaged ({_short(error)}); train again or copy it again"
+        ) from error
+
+
+def _rebuild(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> TrainedModel:
+    if header["model"] not in MODELS:
+        raise AekitError(f"{path}: this aekit has no model {header['model']!r}; update aekit")
+    sample_shape = tuple(int(n) for n in header["sample_shape"])
+    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in header["settings"].items()}
+    network = build(header["model"], sample_shape, settings)
+    network.load_state_dict({k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")})
+    network.eval()
+    normalisation = Normalisation(
+        **{k: tuple(v) if isinstance(v, list) else v for k, v in header["normalisation"].items()}
+    )
+    pca = PCA(tensors["pca/mean"], tensors["pca/components"]) if "pca/mean" in tensors else None
+    mixture = None
+    if "mixture/weights" in tensors:
+        mixture = Mixture(*(tensors[f"mixture/{name}"] for name in ("weights", "means", "factors")))
+    plain = {name: header[name] for name in _PLAIN} | {"sample_shape": sample_shape, "settings": settings}
+    plain["corruption"] = tuple(plain["corruption"])
+    plain["normal"] = None if plain["normal"] is None else tuple(plain["normal"])
+    return TrainedModel(
+        network=network,
+        normalisation=normalisation,
+        calibration=tensors.get("calibration"),
+        pca=pca,
+        pca_calibration=tensors.get("pca/calibration"),
+        mixture=mixture,
+        source=str(path),
+        **plain,
+    )
+
+
+def save_resume(state: dict[str, Any], path: Path) -> None:
+    """The state of an Epoch and what the caller adds (plain values), for `load_resume`."""
+    plain = {k: v for k, v in state.items() if k not in ("model", "optimisers")}
+    tensors = {f"model/{name}": value for name, value in state["model"].items()}
+    for i, optimiser in enumerate(state["optimisers"]):
+        tensors |= {f"optimiser{i}/{name}": value for name, value in optimiser.items()}
+    _write(path, tensors, {"resume": plain | {"format": FORMAT, "optimisers": len(state["optimisers"])}})
+
+
+def load_resume(path: Path) -> dict[str, Any]:
+    """What `save_resume` wrote; raises AekitError where it is missing or damaged."""
+    tensors, headers = _read(path)
+    if "resume" not in headers:
+        raise AekitError(f"{path}: not a resume file of aekit; name a run folder, as in --resume runs/conv-mnist-1")
+    plain = headers["resume"]
+    if plain.get("format") != FORMAT:
+        raise AekitError(f"{path}: written by another version of aekit; start the run again")
+    groups: dict[str, dict[str, Tensor]] = {"model": {}} | {f"optimiser{i}": {} for i in range(plain["optimisers"])}
+    for name, value in tensors.items():
+        group, _, key = name.partition("/")
+        groups[group][key] = value
+    optimisers = [groups[f"optimiser{i}"] for i in range(plain["optimisers"])]
+    return plain | {"model": groups["model"], "optimisers": optimisers}
+
+
+def _write(path: Path, tensors: dict[str, Tensor], headers: dict[str, Any]) -> None:
+    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with whole(path, force=True) as temporary:
+        try:
+            save_file(contiguous, temporary, {k: json.dumps(v, allow_nan=False) for k, v in headers.items()})
+        except SafetensorError as error:
+            raise OSError(28 if "No space" in str(error) else 5, str(error)) from error
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    if not path.is_file():
+        raise AekitError(f"{path}: no such file; name a model file or a run folder")
+    try:
+        with safe_open(path, framework="pt") as file:
+            headers = {k: json.loads(v) for k, v in (file.metadata() or {}).items() if k in ("aekit", "resume")}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise AekitError(
+            f"{path}: not a model file, or a damaged one ({_short(error)}); train again or copy it again"
+        ) from error
+    if not all(isinstance(h, dict) for h in headers.values()):
+        raise AekitError(f"{path}: the model file's header is damaged; train again or copy it again")
+    return tensors, headers
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]

@@ -1,0 +1,49 @@
+"""Outputs that are whole or absent: written under a temporary name beside their place, renamed at the end."""
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from aekit.errors import AekitError
+
+
+def check_free(path: Path, force: bool) -> None:
+    """Raises AekitError where `path` cannot be written: it exists (and not `force`), or its folder is missing."""
+    if path.exists() and not force:
+        raise AekitError(f"{path}: exists already; name another file with -o, or overwrite it with --force")
+    folder = path.parent
+    if not folder.is_dir():
+        raise AekitError(f"{path}: the folder {folder} does not exist; make it first")
+    if not os.access(folder, os.W_OK):
+        raise AekitError(f"{path}: the folder {folder} is not writable; name another place with -o")
+
+
+@contextlib.contextmanager
+def whole(path: Path, force: bool = False) -> Iterator[Path]:
+    """Gives a temporary path in the same folder, for a file or a folder; it becomes `path` when the block ends well.
+
+    After an exception, Ctrl-C included, nothing is left. Raises AekitError for what the user can mend: a path that
+    exists, a folder that is missing or not writable, a full disk.
+    """
+    check_free(path, force)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        yield temporary
+        if path.is_dir():
+            shutil.rmtree(path)  # only with force
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise AekitError(f"{path}: the disk is full; free some room, or name another place with -o") from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise AekitError(f"{path}: cannot be written ({error.strerror}); name another place with -o") from error
+        raise
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,154 @@
+"""Files in and out: a path becomes a Record, rows become a file of the format that its ending names.
+
+A format is one function under `@reader(".ending")`, and one under `@writer(".ending")`, in a module imported below.
+"""
+
+import contextlib
+import csv
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TextIO, cast
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from aekit.errors import AekitError
+from aekit.files import whole
+from aekit.formats import arrays, hdf5, idx, images, sound, text  # noqa: F401  they register themselves
+from aekit.formats._choose import choose_data, contents_of, record_at, split_name, with_labels, with_target
+from aekit.formats._registry import FOLDER, IDX, READERS, WRITERS, Plan, Put, Want, ending_of, shown
+from aekit.formats.images import Picture
+from aekit.formats.text_writers import cells, text_file
+from aekit.records import Array, Record
+
+ENDINGS = tuple(ending for ending in READERS if ending != FOLDER)
+
+
+def open_record(path: str | Path, labels: str | None = None, target: str | None = None) -> Record:
+    """The rows of a file or of an image folder; `file.h5:group/name` names one array, `file.csv:a,b` columns.
+
+    Without a name the data is the only numeric array, else the one called x, X, data, signals, traces or images.
+    `labels` and `target` name an array or column of the file, or another file with as many rows. An array of one axis
+    is one row. Raises AekitError for whatever hinders that; NaN and infinity pass.
+    """
+    file, name = split_name(str(path))
+    contents = contents_of(file, Want(name, labels))
+    data = choose_data(contents, file, name, [n for n in (labels, target) if n])
+    record = record_at(str(path), file, data, contents)
+    return with_target(with_labels(record, contents, file, data, labels), contents, file, target)
+
+
+class Writer:
+    """Appends rows to a file that `create` has opened."""
+
+    def __init__(self, plan: Plan, put: Put):
+        self._plan = plan
+        self._put = put
+        self.written = 0
+
+    def write(self, rows: Array) -> None:
+        """Rows (n, *item) of real numbers, cast to the file's dtype: rounded and clipped to it where it is whole.
+
+        Raises AekitError for NaN and infinity where the dtype is whole, and for values beyond a shorter float.
+        """
+        assert rows.shape[1:] == self._plan.shape[1:], f"rows of {rows.shape[1:]}, expected {self._plan.shape[1:]}"
+        self._put(_cast(rows, self._plan, self.written))
+        self.written += len(rows)
+
+
+def _cast(rows: Array, plan: Plan, first: int) -> Array:
+    dtype = plan.dtype
+    if rows.dtype == dtype:
+        return rows
+    if dtype.kind == "f":
+        try:
+            with np.errstate(over="raise"):
+                return rows.astype(dtype)
+        except FloatingPointError:
+            raise plan.refuse(
+                f"values from row {first + 1} on are too large for {dtype}", "name a file of float64"
+            ) from None
+    lowest, highest = _range(dtype)
+    if rows.dtype.kind != "f":
+        own_lowest, own_highest = _range(rows.dtype)
+        return np.clip(rows, max(lowest, own_lowest), min(highest, own_highest)).astype(dtype)
+    finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+    if not finite.all():
+        row = first + int(finite.argmin()) + 1
+        raise plan.refuse(f"row {row} holds NaN or infinity, which {dtype} cannot", "name a file of floats")
+    wide: NDArray[np.floating] = rows.astype(np.promote_types(rows.dtype, np.float32), copy=False)
+    top = np.array(highest, wide.dtype)
+    if int(top) > highest:  # 2**63 - 1, say, is no float64
+        top = np.nextafter(top, np.array(0, wide.dtype))
+    whole_numbers: Array = np.clip(np.rint(wide), np.array(lowest, wide.dtype), top).astype(dtype)
+    return whole_numbers
+
+
+def _range(dtype: np.dtype[np.generic]) -> tuple[int, int]:
+    info = np.iinfo(cast("np.dtype[np.integer]", dtype))
+    return int(info.min), int(info.max)
+
+
+@contextlib.contextmanager
+def create(
+    out: str | Path, like: Record, shape: tuple[int, ...], dtype: DTypeLike, force: bool = False
+) -> Iterator[Writer]:
+    """A Writer of (rows, *item) values to `out`, in the format of its ending, whole or absent.
+
+    What `like` brought along (column names, labels, names of arrays, sampling rate, names of images) is written
+    back where the format has a place for it and the shape is that of `like`. Raises AekitError where the format
+    cannot hold shape or dtype.
+    """
+    out = Path(out)
+    plan = Plan(out, _writable(out, like), like, tuple(shape), np.dtype(dtype))
+    assert plan.dtype.kind in "iuf"
+    with whole(out, force) as temporary, WRITERS[plan.ending](temporary, plan) as put:
+        writer = Writer(plan, put)
+        yield writer
+        assert writer.written == shape[0], f"{writer.written} rows of {shape[0]} were written to {out}"
+
+
+def _writable(out: Path, like: Record) -> str:
+    """The registered ending of an output."""
+    ending = ending_of(out.name)
+    if ending in WRITERS:
+        return ending
+    of_folder = isinstance(like.header, Picture) and like.header.names
+    if of_folder or (ending == "" and like.kind == "image"):
+        return FOLDER
+    known = ", ".join(known for known in WRITERS if known != FOLDER)
+    raise AekitError(f"{out}: the ending {shown(ending)!r} is not known; name one of {known}")
+
+
+def default_out(path: str, verb_suffix: str, ending: str | None = None) -> Path:
+    """Where a verb writes to without -o, in the current folder: `traces.denoised.npy`, `ecg.scores.csv`.
+
+    The ending is that of the input, unzipped, unless another is given; a folder of images gives a folder.
+    """
+    file, _ = split_name(path)
+    name = file.name or file.resolve().name
+    own = ending_of(name)
+    stem = name
+    if own in READERS:
+        plain = name[:-3] if own.endswith(".gz") else name
+        stem = IDX.sub("", plain) if own.startswith(".idx") else Path(plain).stem
+    return Path(
+        f"{stem}.{verb_suffix}{ending if ending is not None else own.removesuffix('.gz') if own in READERS else ''}"
+    )
+
+
+def write_columns(path: str | Path, columns: Mapping[str, Array], force: bool = False) -> None:
+    """Writes columns of equal length (rows,) as a table, .csv or .tsv, also .gz."""
+    path = Path(path)
+    ending = ending_of(path.name)
+    if ending.removesuffix(".gz") not in (".csv", ".tsv"):
+        raise AekitError(f"{path}: tables are written as .csv or .tsv; name such a file with -o")
+    with whole(path, force) as temporary, text_file(temporary, ending) as f:
+        write_csv(f, columns, "\t" if ending.startswith(".tsv") else ",")
+
+
+def write_csv(stream: TextIO, columns: Mapping[str, Array], separator: str = ",") -> None:
+    """Writes columns of equal length (rows,) as CSV with a header to a text stream."""
+    table = csv.writer(stream, delimiter=separator, lineterminator="\n")
+    table.writerow(columns)
+    table.writerows(zip(*(cells(np.asarray(values)) for values in columns.values()), strict=True))

@@ -1,0 +1,334 @@
+"""Tables and series as text: .csv, .tsv, .txt and .arff, also gzipped.
+
+Separator, header and label column are found out by the rules below. The whole file is read when it is opened, since
+its shape is not known before; numbers become float64, missing ones NaN, and nothing else passes for a number.
+
+- A header is a first line of names: no number among them, or each name above a number. pandas' 0,1,2,... counts too.
+- Labels are the column that the user names, or one called y, label(s), target or class (y beside x is a coordinate).
+  Without a header they are the first or last column where it holds text, or the first where it holds few whole numbers
+  beside columns that do not, as in the UCR archive. Columns without names are called 1, 2, 3 and so on.
+- A first column without a name, as pandas and R write it, is an index and no data.
+"""
+
+import contextlib
+import csv
+import gzip
+import itertools
+import re
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, TextIO, cast
+
+import numpy as np
+
+from aekit.errors import AekitError
+from aekit.formats._registry import (
+    LABEL_NAMES,
+    Contents,
+    Stored,
+    Want,
+    label_array,
+    listed,
+    once,
+    reader,
+    reading,
+    shown,
+)
+from aekit.records import Array
+
+MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?"))
+LONGEST_LINE = 1 << 28  # characters; what unzips to one line without an end must not fill the memory
+MOST_CLASSES = 100  # of unnamed labels
+
+Lines = Iterator[tuple[int, str]]  # line number and text
+Split = Callable[[str], list[str]]
+
+
+class Layout(NamedTuple):
+    """Record.header of a text file: how its rows are written."""
+
+    separator: str | None = None  # None: spaces
+    names: tuple[str, ...] = ()  # of the data's columns
+    label: str | None = None  # name of the label column, "" where it has none
+    label_at: int = 0  # its place among the columns
+    row_names: tuple[str, ...] = ()  # the first column where it has no name
+
+
+@reader(".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
+def read_text(path: Path, want: Want) -> Contents:
+    with _lines(path, "#") as lines:
+        first = next(lines, None)
+        second = next(lines, None)
+        if first is None:
+            raise AekitError(f"{path}: holds no rows; name a file with data")
+        separator = _separator(first[1], second[1] if second else first[1], want.labels_only)
+        split = _splitter(separator, '"')
+        cells = [cell.strip() for cell in split(first[1])]
+        if _is_header(cells, split(second[1]) if second else [], want):
+            names, top = cells, [second]
+        else:
+            names, top = [], [first, second]
+        body = itertools.chain([line for line in top if line], lines)
+        return _table(path, body, split, names, want, separator)
+
+
+@reader(".arff", ".arff.gz")
+def read_arff(path: Path, want: Want) -> Contents:
+    names, types = [], []
+    with _lines(path, "%") as lines:
+        for number, line in lines:
+            if line.lower().startswith("@data"):
+                break
+            if line.lower().startswith("@attribute"):
+                parts = re.match(r"""\S+\s+('[^']*'|"[^"]*"|\S+)\s+(.+)""", line)
+                if not parts:
+                    raise AekitError(f"{path}: line {number}: is no '@attribute NAME TYPE'; mend the line")
+                names.append(parts[1].strip("'\""))
+                types.append(parts[2].strip().lower())
+        if not names:
+            raise AekitError(f"{path}: has no @attribute lines; is this an ARFF file?")
+        nominal = names[-1] if types[-1].startswith("{") else None
+        return _table(path, lines, _splitter(",", "'"), names, want, ",", nominal)
+
+
+@contextlib.contextmanager
+def _lines(path: Path, comment: str) -> Iterator[Lines]:
+    """The lines of a file, numbered from 1, without comments at the top and blank lines at the end."""
+
+    def numbered(f: TextIO) -> Lines:
+        blank, started = 0, False
+        for number in itertools.count(1):
+            line = f.readline(LONGEST_LINE)
+            if len(line) == LONGEST_LINE:
+                raise AekitError(
+                    f"{path}: line {number}: has more than {LONGEST_LINE} characters; is this a text file?"
+                )
+            if not line:
+                return
+            line = line.rstrip("\n")
+            if not line.strip():
+                blank += started
+            elif started or not line.startswith(comment):
+                for before in range(blank, 0, -1):
+                    yield number - before, ""
+                blank, started = 0, True
+                yield number, line
+
+    with reading(path, csv.Error), open_text(path) as f:
+        try:
+            yield numbered(f)
+        except UnicodeDecodeError as error:
+            raise AekitError(f"{path}: is no UTF-8 text ({shown(str(error))}); save it as UTF-8 text") from error
+
+
+def open_text(path: Path) -> TextIO:
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    return cast(TextIO, opened(path, "rt", encoding="utf-8-sig"))
+
+
+def _separator(first: str, second: str, labels_only: bool) -> str | None:
+    """The separator that the first line shows: tab, semicolon or comma, in that order; None for spaces."""
+    words = len(first.split())
+    spaced = words > 1 and words == len(second.split()) and not labels_only
+    return next((sign for sign in ("\t", ";", ",") if sign in first), None if spaced else ",")
+
+
+def _splitter(separator: str | None, quote: str) -> Split:
+    def split(line: str) -> list[str]:
+        if quote not in line:
+            return line.split(separator)
+        return next(csv.reader([line], delimiter=separator or " ", quotechar=quote, skipinitialspace=True))
+
+    return split
+
+
+def _number(cell: str) -> float:
+    """The number in a cell, NaN where it is missing; raises ValueError."""
+    cell = cell.strip()
+    if cell.lower() in MISSING:
+        return np.nan
+    if "_" in cell:  # which Python allows inside of numbers
+        raise ValueError(cell)
+    return float(cell)
+
+
+def _is_text(cell: str) -> bool:
+    try:
+        _number(cell)
+    except ValueError:
+        return True
+    return False
+
+
+def _is_header(first: list[str], second: list[str], want: Want) -> bool:
+    texts = [_is_text(cell) for cell in first]
+    if not any(texts):
+        rest = first[1:] if first[0] == "" else first
+        return len(rest) > 1 and rest == [str(i) for i in range(len(rest))] and any("." in cell for cell in second)
+    if len(first) == 1:
+        named = first[0].lower() in LABEL_NAMES or first[0] in (want.labels, want.name)
+        return named or (bool(second) and not _is_text(second[0]))
+    if all(text or cell == "" for text, cell in zip(texts, first, strict=True)):
+        return True
+    above_numbers = any(text and not _is_text(cell) for text, cell in zip(texts, second, strict=False))
+    return above_numbers and all(text or cell.isdigit() for text, cell in zip(texts, first, strict=True))
+
+
+def _table(
+    path: Path,
+    lines: Lines,
+    split: Split,
+    names: list[str],
+    want: Want,
+    separator: str | None,
+    label: str | None = None,
+) -> Contents:
+    """The rows below the header as the data's columns and the label column; `label` names it where the format does."""
+    top = next(lines, None)
+    if top is None:
+        raise AekitError(f"{path}: holds no rows; name a file with data")
+    cells = split(top[1])
+    known = names or [str(i + 1) for i in range(len(cells))]
+    index_at = 0 if names and names[0] == "" and len(names) > 1 else None
+    chosen = _positions(path, want.name, known)
+    label_at = _label_at(known, cells, want, [*chosen, *([] if index_at is None else [0])], bool(names), label)
+    if want.labels_only:
+        if label_at is None:
+            raise AekitError(f"{path}: has columns {listed(known)}; name the labels: {path}:{shown(known[-1])}")
+        chosen = []
+    elif not want.name:
+        chosen = [i for i in range(len(known)) if i not in (index_at, label_at)]
+    rows = _parse(path, itertools.chain([top], lines), split, known, chosen, label_at, index_at)
+    data, labels = rows.data, label_array(rows.labels)
+    if not names and label_at is None and not want.name and _begins_with_classes(data, cells):
+        labels, data, label_at = data[:, 0].astype(np.int64), data[:, 1:].copy(), 0
+    arrays = {} if want.labels_only else {want.name or "": _in_memory(data)}
+    label = None if label_at is None else known[label_at] if names else "label"
+    if label is not None:
+        arrays[label] = _in_memory(labels)
+    kept = tuple(known[i] for i in chosen) if names else ()
+    is_table = any(not re.fullmatch(r"(att)?\d+", name) for name in kept)
+    shift = 0 if index_at is None else 1
+    header = Layout(
+        separator,
+        kept,
+        label if names or label is None else "",
+        0 if label_at is None else min(label_at - shift, len(kept) or label_at),
+        tuple(rows.row_names),
+    )
+    return Contents(
+        arrays, "table" if is_table else "series", labels=label, columns=kept if is_table else (), header=header
+    )
+
+
+def _in_memory(values: Array) -> Stored:
+    return Stored(values.shape, values.dtype, once(lambda: values))
+
+
+def _positions(path: Path, name: str | None, known: list[str]) -> list[int]:
+    """Places of the columns that `file.csv:a,b` names."""
+    wanted = name.split(",") if name else []
+    for column in wanted:
+        if column not in known:
+            raise AekitError(f"{path}: has no column {shown(column)!r}; it has {listed(known)}")
+    return [known.index(column) for column in wanted]
+
+
+def _label_at(
+    known: list[str], cells: list[str], want: Want, taken: Sequence[int], named: bool, label: str | None
+) -> int | None:
+    """Place of the label column, or None; `taken` are the columns that are something else."""
+    if want.labels in known:
+        return known.index(want.labels)
+    if want.labels_only and want.name:
+        return known.index(want.name)
+    if want.labels_only and len(known) == 1:
+        return 0
+    lower = [name.lower() for name in known]
+    free = [i for i in range(len(known)) if i not in taken]
+    if not want.name and len(free) < 2:
+        return None
+    if named:
+        names = [n for n in LABEL_NAMES if n != "y" or "x" not in lower]
+        found = [lower.index(name) for name in names if name in lower] + ([known.index(label)] if label else [])
+    else:
+        found = [i for i in (0, len(cells) - 1) if _is_text(cells[i])]
+    return next((i for i in found if i in free), None)
+
+
+def _begins_with_classes(data: Array, cells: list[str]) -> bool:
+    """Whether the first column is a class, as in UCR files: few whole numbers beside columns that are not whole."""
+    if data.shape[0] < 2 or data.shape[1] < 3:
+        return False
+    first, rest = data[:, 0], data[:, 1:]
+    if not (np.isfinite(first).all() and (first % 1 == 0).all() and (np.abs(first) <= 1000).all()):
+        return False
+    classes = len(np.unique(first))
+    if classes > min(MOST_CLASSES, len(first) // 2):
+        return False
+    if classes == 1 and not (re.fullmatch(r"\d+", cells[0]) and first[0] != 0):
+        return False  # series that all begin at one value, say at 0.0
+    with np.errstate(invalid="ignore"):
+        return bool((rest % 1 != 0).any(axis=1).mean() > 0.5)
+
+
+class _Rows(NamedTuple):
+    data: Array  # (rows, columns) float64
+    labels: list[str]
+    row_names: list[str]
+
+
+def _parse(
+    path: Path,
+    lines: Lines,
+    split: Split,
+    known: list[str],
+    chosen: list[int],
+    label_at: int | None,
+    index_at: int | None,
+) -> _Rows:
+    values, labels, row_names = array("d"), [], []
+    count = 0
+    everything = chosen == list(range(len(known)))
+    for number, line in lines:
+        if not line and len(known) > 1:
+            continue
+        cells = split(line) if line else [""]
+        if len(cells) != len(known):
+            raise AekitError(
+                f"{path}: line {number}: has {len(cells)} columns, the lines above have {len(known)}; mend the line"
+            )
+        if label_at is not None:
+            label = cells[label_at].strip()
+            if label.lower() in ("", "?", "nan"):
+                raise AekitError(f"{path}: line {number}: its label is missing; fill it in, or leave the line out")
+            labels.append(label)
+        if index_at is not None:
+            row_names.append(cells[index_at])
+        picked = cells if everything else [cells[i] for i in chosen]
+        done = len(values)
+        count += 1
+        try:
+            values.extend(map(float, picked))
+            if "_" in line:
+                raise ValueError
+        except ValueError:
+            del values[done:]
+            values.extend(_checked(path, number, cells, known, chosen))
+    data = np.frombuffer(values) if values else np.empty(0)
+    return _Rows(data.reshape(count, len(chosen)), labels, row_names)
+
+
+def _checked(path: Path, number: int, cells: list[str], known: list[str], chosen: list[int]) -> Iterator[float]:
+    for i in chosen:
+        try:
+            yield _number(cells[i])
+        except ValueError:
+            others = "name it as the labels, or name the columns to read after a colon"
+            remedy = (
+                "write decimals with a point" if re.fullmatch(r"\s*-?\d+,\d+\s*", cells[i]) else f"mend it, {others}"
+            )
+            raise AekitError(
+                f"{path}: line {number}, column {shown(known[i])}: {shown(cells[i], 40)!r} is not a number; {remedy}"
+            ) from None

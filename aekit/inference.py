@@ -1,0 +1,284 @@
+"""Model + record -> arrays, a chunk at a time: peak memory does not grow with the file.
+
+Rows longer than the model's sample are cut into windows. What is denoised is put back together by weighted overlap;
+scores and latents come one per window.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aekit.batches import as_tensor, chunks, cut, fits, overlap_weight, tiles, undo
+from aekit.errors import AekitError
+from aekit.objectives import ERRORS
+from aekit.records import Array, Output, Record
+from aekit.trained import TrainedModel
+from aekit.training import precision_context
+
+BATCH_VALUES = 1 << 20  # a batch holds about this many values where no batch size is asked for
+Progress = Callable[[int], None]  # told the rows done
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how a model runs."""
+
+    device: torch.device
+    precision: str
+    batch_size: int
+
+
+@dataclass
+class Seen:
+    """The values that went by, to warn where the model was not trained on such."""
+
+    low: float = float("inf")
+    high: float = float("-inf")
+
+    def add(self, samples: Array) -> None:
+        self.low, self.high = min(self.low, float(samples.min())), max(self.high, float(samples.max()))
+
+    def warning(self, trained: TrainedModel) -> str | None:
+        """One line where values lie outside the range of training by more than half its width; None else."""
+        low, high = trained.normalisation.low, trained.normalisation.high
+        slack = 0.01 if trained.normalisation.kind == "range" else 0.5
+        width = high - low
+        if self.low >= low - slack * width and self.high <= high + slack * width:
+            return None
+        return (
+            f"values run from {self.low:g} to {self.high:g}, the model was trained on {low:g} to {high:g}: "
+            "results may be poor; check the units, or train on data like this"
+        )
+
+
+@dataclass
+class Scores:
+    """Per row or window: `row` and `start` tell which window of which row (start empty where rows are not cut)."""
+
+    score: NDArray[np.float32]
+    pca: NDArray[np.float32]
+    row: NDArray[np.int64]
+    start: list[tuple[int, ...]]
+    seen: Seen
+
+
+def default_run(trained: TrainedModel, device: str, precision: str | None, batch_size: int | None) -> Run:
+    values = int(np.prod(trained.sample_shape))
+    return Run(
+        pick_device(device), precision or trained.precision, batch_size or min(1024, max(1, BATCH_VALUES // values))
+    )
+
+
+def pick_device(name: str) -> torch.device:
+    """auto is the GPU where there is one; raises AekitError where cuda is asked for and there is none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise AekitError(
+            "--device cuda: this machine has no usable CUDA device; leave the flag off, or see: aekit doctor"
+        )
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def check_fits(trained: TrainedModel, record: Record) -> None:
+    """Raises AekitError where the record's rows are not, and do not hold, samples of the model."""
+    have, want = record.sample_shape, trained.sample_shape
+    if not fits(have, want):
+        raise AekitError(
+            f"{record.source}: a row has shape {_times(have)} (channels first), the model {trained.source} takes "
+            f"{_times(want)}; name another model with --model, or train one on such data"
+        )
+    rates = record.sampling_rate, trained.sampling_rate
+    if None not in rates and not np.isclose(rates[0] or 0, rates[1] or 0, rtol=1e-3):
+        raise AekitError(
+            f"{record.source}: sampling rate is {rates[0]:g} Hz, the model expects {rates[1]:g} Hz; resample the file"
+        )
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+@dataclass
+class Result:
+    """One batch through the model."""
+
+    x: Tensor
+    output: Output
+    offset: Tensor
+    scale: Tensor
+
+
+@torch.inference_mode()
+def forward(trained: TrainedModel, samples: Array, run: Run) -> Iterator[Result]:
+    """Samples as stored (N, C, ...), batch by batch."""
+    for start in range(0, len(samples), run.batch_size):
+        raw = as_tensor(samples[start : start + run.batch_size]).to(run.device)
+        x, offset, scale = trained.normalisation.apply(raw)
+        with precision_context(run.precision, run.device):
+            output = trained.network(x)
+        yield Result(x, output._replace(x_hat=output.x_hat.float()), offset, scale)
+
+
+# --- denoise ---------------------------------------------------------------------------------------------------------
+
+
+def denoise(trained: TrainedModel, record: Record, run: Run, seen: Seen, progress: Progress) -> Iterator[Array]:
+    """The record's rows without the noise, (rows, *item) a chunk at a time, float, in the file's units."""
+    check_fits(trained, record)
+    whole_rows = record.sample_shape == trained.sample_shape
+    for start, samples in chunks(record):
+        seen.add(samples)
+        cleaned = _denoise(trained, samples, run) if whole_rows else _denoise_long(trained, samples, run)
+        yield record.from_samples(cleaned)
+        progress(start + len(samples))
+
+
+def _denoise(trained: TrainedModel, samples: Array, run: Run) -> NDArray[np.float64]:
+    parts = [undo(r.output.x_hat, r.offset, r.scale).cpu().numpy() for r in forward(trained, samples, run)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _denoise_long(trained: TrainedModel, samples: Array, run: Run) -> NDArray[np.float64]:
+    window = trained.sample_shape[1:]
+    places = tiles(samples.shape[2:], window, overlap=True)
+    weight = overlap_weight(window)
+    result = np.zeros(samples.shape, dtype=np.float64)
+    total = np.zeros(samples.shape[2:], dtype=np.float64)
+    for place in places:
+        total[place] += weight
+    for row, sample in enumerate(samples):
+        for i in range(0, len(places), run.batch_size):
+            some = places[i : i + run.batch_size]
+            for place, cleaned in zip(some, _denoise(trained, cut(sample, some), run), strict=True):
+                result[(row, slice(None), *place)] += cleaned * weight
+    return result / total
+
+
+# --- score and embed -------------------------------------------------------------------------------------------------
+
+
+def score(
+    trained: TrainedModel,
+    record: Record,
+    run: Run,
+    progress: Progress,
+    with_pca: bool = False,
+    on_map: Callable[[Array], None] | None = None,
+) -> Scores:
+    """The reconstruction error of each row, or window, and PCA's beside it if asked for; higher is more anomalous.
+
+    `on_map` is given the error of every value, (rows, *item) a chunk at a time, where it lies.
+    """
+    check_fits(trained, record)
+    error = ERRORS[trained.error]
+    scores, pca, rows, starts = [], [], [], []
+    seen = Seen()
+    for start, samples in chunks(record):
+        seen.add(samples)
+        row, place, windows = _windows(trained, samples)
+        maps = []
+        for r in forward(trained, windows, run):
+            target = r.x if r.output.target is None else r.output.target
+            scores.append(error(r.output.x_hat, target, r.output.weight).float().cpu().numpy())
+            if with_pca and trained.pca is not None:
+                pca.append(trained.pca.error(r.x.cpu()).numpy())
+            if on_map is not None:
+                maps.append((r.output.x_hat - target).square().cpu().numpy())
+        rows.append(row + start)
+        starts += place
+        if on_map is not None:
+            on_map(record.from_samples(_assemble(np.concatenate(maps), samples, place, trained)))
+        progress(start + len(samples))
+    no_pca = np.zeros(0, dtype=np.float32)
+    return Scores(np.concatenate(scores), np.concatenate(pca) if pca else no_pca, np.concatenate(rows), starts, seen)
+
+
+def latent_shape(trained: TrainedModel, record: Record) -> tuple[int, int]:
+    """Rows (or windows) and D of what `embed` gives."""
+    check_fits(trained, record)
+    first = np.array(record.read(0, 1))
+    _, places, windows = _windows(trained, record.to_samples(first))
+    (result,) = forward(trained, windows[:1], Run(next(trained.network.parameters()).device, "fp32", 1))
+    assert result.output.z is not None, "a model that serves embed returns z"
+    return len(record) * max(1, len(places)), result.output.z.shape[1]
+
+
+def embed(trained: TrainedModel, record: Record, run: Run, progress: Progress) -> Iterator[NDArray[np.float32]]:
+    """Latent vectors (rows or windows, D), a chunk at a time."""
+    check_fits(trained, record)
+    for start, samples in chunks(record):
+        _, _, windows = _windows(trained, samples)
+        parts = []
+        for r in forward(trained, windows, run):
+            assert r.output.z is not None, "a model that serves embed returns z"
+            parts.append(r.output.z.float().cpu().numpy())
+        yield np.concatenate(parts)
+        progress(start + len(samples))
+
+
+def _windows(trained: TrainedModel, samples: Array) -> tuple[NDArray[np.int64], list[tuple[int, ...]], Array]:
+    """Row in the chunk, start and values of each window side by side; the samples themselves where they fit."""
+    if samples.shape[1:] == trained.sample_shape:
+        return np.arange(len(samples)), [], samples
+    places = tiles(samples.shape[2:], trained.sample_shape[1:], overlap=False)
+    starts = [tuple(s.start for s in place) for place in places]
+    rows = np.repeat(np.arange(len(samples)), len(places))
+    return rows, starts * len(samples), np.concatenate([cut(sample, places) for sample in samples])
+
+
+def _assemble(maps: Array, samples: Array, starts: list[tuple[int, ...]], trained: TrainedModel) -> Array:
+    """Error maps of windows (K, C, ...) as maps of the samples they were cut from."""
+    if not starts:
+        return maps
+    result = np.zeros(samples.shape, dtype=np.float32)
+    per_row = len(starts) // len(samples)
+    for i, (start, values) in enumerate(zip(starts, maps, strict=True)):
+        place = tuple(slice(s, s + w) for s, w in zip(start, trained.sample_shape[1:], strict=True))
+        result[(i // per_row, slice(None), *place)] = values
+    return result
+
+
+# --- generate --------------------------------------------------------------------------------------------------------
+
+
+def sample_latents(trained: TrainedModel, count: int, seed: int) -> Tensor:
+    """Latents (count, D) of the model's prior, or of the mixture fitted to its training latents."""
+    generator = torch.Generator().manual_seed(seed)
+    if hasattr(trained.network, "prior"):
+        z: Tensor = trained.network.prior(count, generator)  # type: ignore[operator]
+        return z
+    if trained.mixture is None:
+        raise AekitError(f"{trained.source}: this model cannot generate; the recipe vae can, or train this one again")
+    weights, means, factors = trained.mixture.weights, trained.mixture.means, trained.mixture.factors
+    which = torch.multinomial(weights, count, replacement=True, generator=generator)
+    if factors.dim() == 2:  # diagonal
+        return means[which] + factors[which] * torch.randn(means[which].shape, generator=generator)
+    noise = torch.randn(count, factors.shape[2], 1, generator=generator)
+    return means[which] + (factors[which] @ noise).squeeze(2)
+
+
+def between(trained: TrainedModel, first: Array, last: Array, steps: int, run: Run) -> NDArray[np.float32]:
+    """Latents (steps, D) on the straight line between two samples (C, ...), both ends included."""
+    (ends,) = (r.output.z for r in forward(trained, np.stack([first, last]), run))
+    assert ends is not None, "a model that serves generate returns z"
+    share = torch.linspace(0, 1, steps, device=ends.device)[:, None]
+    path: NDArray[np.float32] = torch.lerp(ends[:1], ends[1:], share).float().cpu().numpy()
+    return path
+
+
+@torch.inference_mode()
+def decode(trained: TrainedModel, latents: Array, run: Run) -> NDArray[np.float32]:
+    """Latents (K, D) as samples (K, C, ...) in the units of the training data."""
+    parts = []
+    norm = trained.normalisation
+    for start in range(0, len(latents), run.batch_size):
+        z = torch.from_numpy(latents[start : start + run.batch_size]).to(run.device)
+        with precision_context(run.precision, run.device):
+            x_hat = trained.network.decode(z).float()  # type: ignore[operator]
+        shape = (1, -1, *[1] * (x_hat.dim() - 2)) if norm.per != "column" else (1, *x_hat.shape[1:])
+        offset, scale = (torch.tensor(v, device=run.device).view(shape) for v in (norm.offset, norm.scale))
+        parts.append(undo(x_hat, offset, scale).float().cpu().numpy())
+    return np.concatenate(parts)

@@ -1,0 +1,43 @@
+"""The networks, by name; a model's settings are the keyword arguments of its `__init__`."""
+
+import inspect
+from typing import Any
+
+from torch import nn
+
+from aekit.errors import AekitError, UsageError
+from aekit.models.conv import Conv
+from aekit.models.dense import Dense
+from aekit.models.lstm import LSTM
+from aekit.models.trace import Trace
+from aekit.models.vae import VAE
+
+MODELS: dict[str, type[nn.Module]] = {"dense": Dense, "conv": Conv, "vae": VAE, "lstm": LSTM, "trace": Trace}
+SERIES_ONLY = ("lstm", "trace")
+
+
+def settings_of(model: str) -> dict[str, Any]:
+    """The settings that a model knows, with their defaults; sample shape and output activation are not the user's."""
+    known = inspect.signature(MODELS[model].__init__).parameters.values()
+    return {p.name: p.default for p in known if p.name not in ("self", "sample_shape", "output")}
+
+
+def check_settings(model: str, settings: dict[str, Any]) -> None:
+    """Raises UsageError for a setting the model does not know."""
+    known = settings_of(model)
+    for name in settings:
+        if name not in known:
+            raise UsageError(f"the model {model} has no setting {name!r}; it knows {', '.join(known)}")
+
+
+def build(model: str, sample_shape: tuple[int, ...], settings: dict[str, Any]) -> nn.Module:
+    """The network for samples (C, ...), untrained. Raises AekitError where the shape does not suit the model."""
+    if model in SERIES_ONLY and len(sample_shape) != 2:
+        raise AekitError(
+            f"the model {model} takes series (channels, points), not samples of shape "
+            f"{'x'.join(map(str, sample_shape))}; conv, dense and vae take images"
+        )
+    try:
+        return MODELS[model](sample_shape, **settings)
+    except (ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise AekitError(f"the model {model} cannot be built for samples of shape {sample_shape}: {error}") from error

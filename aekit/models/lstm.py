@@ -1,0 +1,48 @@
+"""Recurrent autoencoder for short series, Malhotra et al. 2016, arXiv:1607.00148: the last state is the latent.
+
+The decoder repeats the latent at every time point; its first layer's input product is therefore made once.
+"""
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from aekit.layers import ACTIVATIONS
+from aekit.objectives import zeros
+from aekit.records import Output
+
+
+class LSTM(nn.Module):
+    verbs = ("denoise", "score", "embed", "generate")
+
+    def __init__(
+        self,
+        sample_shape: tuple[int, ...],
+        hidden: tuple[int, ...] = (256,),
+        latent: int = 128,
+        output: str = "none",
+    ):
+        super().__init__()
+        channels, self.length = sample_shape
+        widths = (channels, *hidden, latent)
+        back = (latent, latent, *hidden[::-1])
+        self.encoder = nn.ModuleList(nn.LSTM(i, o, batch_first=True) for i, o in pairwise(widths))
+        self.decoder = nn.ModuleList(nn.LSTM(i, o, batch_first=True) for i, o in pairwise(back))
+        self.head = nn.Sequential(nn.Linear(back[-1], channels), ACTIVATIONS[output]())
+
+    def encode(self, x: Tensor) -> Tensor:
+        h = x.transpose(1, 2)  # (B, T, C)
+        for layer in self.encoder:
+            h, _ = layer(h)
+        return h[:, -1]  # (B, D)
+
+    def decode(self, z: Tensor) -> Tensor:
+        h = z[:, None].expand(-1, self.length, -1)
+        for layer in self.decoder:
+            h, _ = layer(h)
+        x_hat: Tensor = self.head(h)
+        return x_hat.transpose(1, 2)  # (B, C, T)
+
+    def forward(self, x: Tensor) -> Output:
+        z = self.encode(x)
+        return Output(self.decode(z), z, zeros(x))

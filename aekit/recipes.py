@@ -1,0 +1,90 @@
+"""A recipe is a name for a choice of model, settings, corruption and training that is known to work."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aekit.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    model: str
+    about: str  # one line
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of the model
+    training: Mapping[str, Any] = field(default_factory=dict)  # fields of TrainSettings
+    corruption: tuple[str, ...] = ()
+    least_steps: int = 3000  # with few rows the default epochs are more, so that there are so many steps
+
+
+RECIPES: dict[str, Recipe] = {
+    "stacked": Recipe(
+        "dense",
+        "dense 784-100-30-100-784, SELU: small and quick",
+        {"hidden": (100,), "latent": 30, "activation": "selu"},
+        {"epochs": 20, "batch_size": 50, "lr": 5e-3},
+    ),
+    "undercomplete": Recipe(
+        "dense",
+        "dense 784-512-128-3 and back: a latent space one can draw",
+        {"hidden": (512, 128), "latent": 3},
+        {"epochs": 20, "batch_size": 128, "lr": 1e-3},
+    ),
+    "dense": Recipe(
+        "dense",
+        "dense 784-128-64-128-784, sigmoid: the classic",
+        {"hidden": (128,), "latent": 64, "activation": "sigmoid"},
+        {"epochs": 85, "batch_size": 256, "lr": 1e-2},
+    ),
+    "fully-conv": Recipe(
+        "conv",
+        "convolutions only, the latent is a map",
+        {"bottleneck": None, "latent": None},
+        {"epochs": 20, "batch_size": 64, "lr": 3e-3},
+    ),
+    "conv": Recipe(
+        "conv",
+        "convolutions to a latent vector of 20: images, and series too",
+        {},
+        {"epochs": 20, "batch_size": 64, "lr": 3e-3},
+    ),
+    "denoising": Recipe(
+        "dense",
+        "dense 784-256-128-64 and back, trained to undo noise: half gaussian, half speckle",
+        {"hidden": (256, 128), "latent": 64},
+        {"epochs": 20, "batch_size": 128, "lr": 2e-3},
+        ("gaussian:0.2", "speckle:0.2"),
+    ),
+    "vae": Recipe(
+        "vae",
+        "variational, 500 hidden and 50 latent: generates from a prior",
+        {},
+        {"epochs": 20, "batch_size": 128, "lr": 1e-3},
+    ),
+    "lstm": Recipe(
+        "lstm",
+        "recurrent, embedding 128, L1 error: short series",
+        {},
+        {"epochs": 60, "batch_size": 16, "lr": 2e-3, "error": "l1", "clip": 1.0},
+    ),
+    "conv1d": Recipe(
+        "conv",
+        "1-D convolutions with a small latent and gaussian corruption: anomalies in short series",
+        {"hidden": (32, 64), "bottleneck": None, "latent": 12, "kernel_size": 7},
+        {"epochs": 50, "batch_size": 32, "lr": 2e-3},
+        ("gaussian:0.1",),
+    ),
+    "trace": Recipe(
+        "trace",
+        "1-D convolutions, 500 points to 16 x 31 and back: pulses in noise",
+        {},
+        {"epochs": 10, "batch_size": 64, "lr": 2e-3},
+    ),
+}
+
+
+def recipe(name: str) -> Recipe:
+    """Raises UsageError for a name that is not in RECIPES."""
+    if name not in RECIPES:
+        raise UsageError(f"no recipe is called {name!r}; there are {', '.join(RECIPES)} (aekit recipes tells more)")
+    return RECIPES[name]

@@ -1,0 +1,33 @@
+"""Figures and the one-file HTML report: arrays in, sections and one string out. Nothing here reads or writes data."""
+
+from aekit.reports.figures import latent_picture, sample_grid
+from aekit.reports.page import Picture, Section, Table, page
+from aekit.reports.sections import (
+    data_section,
+    denoising_section,
+    embedding_section,
+    progress_section,
+    reconstruction_section,
+    scores_section,
+    training_section,
+    units_section,
+)
+from aekit.reports.style import save_figure
+
+__all__ = [
+    "Picture",
+    "Section",
+    "Table",
+    "data_section",
+    "denoising_section",
+    "embedding_section",
+    "latent_picture",
+    "page",
+    "progress_section",
+    "reconstruction_section",
+    "sample_grid",
+    "save_figure",
+    "scores_section",
+    "training_section",
+    "units_section",
+]

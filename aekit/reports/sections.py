@@ -1,0 +1,456 @@
+"""One function per section of a report: arrays in, a Section out, with words that say what its pictures show.
+
+Of what is given, so much is drawn as a page can hold: the caller brings the samples, and a section picks among them.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import welch
+
+from aekit.records import Kind
+from aekit.reports.figures import (
+    DASHED,
+    Classes,
+    Colour,
+    Curve,
+    Style,
+    band_figure,
+    bars,
+    bounds,
+    calibration_figure,
+    cell_pixels,
+    classes,
+    curve_figure,
+    heat_map,
+    map_figure,
+    paint,
+    paint_difference,
+    picture_rows,
+    score_histograms,
+    small_histograms,
+    spectrum_figure,
+    stacked_traces,
+    trace_figure,
+)
+from aekit.reports.page import Picture, Section, Table, number
+from aekit.reports.style import BLUE, GREY, HUES, INK, ORANGE, RED, Values, shown
+
+MOST_CLASSES = 10
+MOST_SAMPLES = 12
+MOST_ROWS = 500  # of a table
+INPUT: tuple[Colour, Style, float] = ((INK, 0.35), "-", 2.6)  # broad and pale: a good reconstruction does not hide it
+TAIL = 0.002  # share of the darkest and brightest values that does not set a picture's grey scale
+
+
+def data_section(
+    samples: Values,
+    kind: Kind,
+    labels: Values | None = None,
+    sampling_rate: float | None = None,
+    columns: Sequence[str] = (),
+    missing: Sequence[int] | None = None,
+) -> Section:
+    """What samples (N, C, ...) look like: examples, class counts, means by class, ranges and missing values.
+
+    `missing` counts them for each channel (each column of a table) of the whole data; without it they are counted here.
+    """
+    groups = classes(labels, len(samples), MOST_CLASSES)
+    pictures = [] if labels is None else [_class_counts(groups, HUES if kind == "series" else [BLUE])]
+    if kind == "image":
+        pictures += _image_examples(samples, groups)
+    elif kind == "series":
+        pictures += _series_examples(samples, groups, sampling_rate)
+        for k, name in enumerate(groups.names):
+            figure = band_figure(*_moments(samples[groups.index == k]), HUES[k], kind, sampling_rate)
+            title = "Mean of all samples" if labels is None else f"Mean of {name}"
+            pictures.append(Picture(figure, title))
+    else:
+        pictures += _column_pictures(samples[:, 0], groups, columns, labels is not None)
+    shape = " × ".join(str(length) for length in samples.shape[1:])
+    text = f"{_count(len(samples), 'sample')} of shape {shape}"
+    text += f", {number(float(sampling_rate))} samples a second." if sampling_rate is not None else "."
+    text += " The bands about the means are two standard deviations wide either way." if kind == "series" else ""
+    if groups.others[0]:
+        text += f" The {len(groups.names)} most frequent of {groups.others[0] + len(groups.names):,} classes are shown."
+    return Section("Data", text, pictures, [_ranges(samples, kind, columns, missing)])
+
+
+def _class_counts(groups: Classes, hues: Sequence[str]) -> Picture:
+    names, counts = list(groups.names), list(groups.counts)
+    colours = [hues[k % len(hues)] for k in range(len(names))]
+    if groups.others[0]:
+        names.append(f"{groups.others[0]:,} others")
+        counts.append(groups.others[1])
+        colours.append(GREY)
+    labels = [f"{count:,} ({_percent(count / sum(counts))})" for count in counts]
+    return Picture(bars(names, counts, colours, labels), "Samples in each class")
+
+
+def _image_examples(samples: Values, groups: Classes) -> list[Picture]:
+    limits, most = bounds(samples, TAIL), cell_pixels(7)
+    rows = []
+    for k in range(len(groups.names)):
+        members = np.flatnonzero(groups.index == k)
+        mean = _moments(samples[members])[0]
+        rows.append([paint(image, limits, most) for image in (mean, *samples[members[_spread(len(members), 6)]])])
+    heads = ["mean", *[""] * (len(rows[0]) - 1)]
+    if groups.names == [""]:
+        mean, *painted = (
+            paint(image, limits, most) for image in (_moments(samples)[0], *samples[_spread(len(samples), 34)])
+        )
+        rows = [[mean, *painted[:6]], *(painted[i : i + 7] for i in range(6, len(painted), 7))]
+        return [Picture(picture_rows(rows, heads), "Mean and samples")]
+    return [
+        Picture(picture_rows(rows[i : i + 5], heads, groups.names[i : i + 5]), "Mean and samples of each class")
+        for i in range(0, len(rows), 5)
+    ]
+
+
+def _series_examples(samples: Values, groups: Classes, sampling_rate: float | None) -> list[Picture]:
+    rows = []
+    each = 6 if len(groups.names) == 1 else 2 if len(groups.names) <= 4 else 1
+    for k, name in enumerate(groups.names):
+        members = np.flatnonzero(groups.index == k)
+        chosen = members[_spread(len(members), each)]
+        rows += [(name, samples[i], HUES[k], samples[i]) for i in chosen]
+    most = 10 if samples.shape[1] == 1 else 5
+    return [Picture(stacked_traces(rows[:most], "series", sampling_rate), "Samples", "Each trace on its own scale.")]
+
+
+def _column_pictures(rows: Values, groups: Classes, columns: Sequence[str], labelled: bool) -> list[Picture]:
+    """Of a table (N, columns): how each value is spread, and what tells the classes apart."""
+    names = _column_names(rows.shape[1], columns)
+    note = "" if len(names) <= 12 else f"The first 12 of {len(names):,} columns."
+    pictures = [Picture(small_histograms(rows[:, :12], names[:12]), "Values of each column", note)]
+    if labelled:
+        mean, std = _moments(rows)
+        means = np.stack([_moments(rows[groups.index == k])[0] for k in range(len(groups.names))])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            distance = np.where(std > 0, (means - mean) / std, 0)
+        figure = heat_map(distance, groups.names, "column", names, signed=True)
+        note = "Distance of each class's mean from the mean of all, in standard deviations of the column."
+        pictures.append(Picture(figure, "What tells the classes apart", note))
+    return pictures
+
+
+def _column_names(count: int, columns: Sequence[str]) -> list[str]:
+    return list(columns) if len(columns) == count else [f"column {i + 1}" for i in range(count)]
+
+
+def _ranges(samples: Values, kind: Kind, columns: Sequence[str], missing: Sequence[int] | None) -> Table:
+    """Range, mean, spread and missing values of each channel, of a table of each column."""
+    if kind == "table":
+        parts = [samples[:, 0, i] for i in range(min(samples.shape[2], MOST_ROWS))]
+        names = _column_names(samples.shape[2], columns)
+    else:
+        parts = [samples[:, c] for c in range(min(samples.shape[1], MOST_ROWS))]
+        names = ["all values"] if samples.shape[1] == 1 else [f"channel {c + 1}" for c in range(samples.shape[1])]
+    rows = []
+    for i, part in enumerate(parts):
+        good = part[np.isfinite(part)]
+        gone = part.size - good.size if missing is None else int(missing[i])
+        mean, std = (float(value[0]) for value in _moments(good.reshape(-1, 1)))
+        low, high = (float(good.min()), float(good.max())) if good.size else (math.nan, math.nan)
+        rows.append((names[i], low, mean, std, high, gone))
+    header = ("", "lowest", "mean", "standard deviation", "highest", "missing")
+    return Table(header, rows, "" if len(names) <= MOST_ROWS else f"The first {MOST_ROWS} of {len(names):,}.")
+
+
+def training_section(
+    metrics: Sequence[Mapping[str, Any]], best_epoch: int | None = None, pca_error: float | None = None
+) -> Section:
+    """How the training went, from rows of metrics.csv; PCA's error at the same latent size is the line to beat."""
+    epochs, train, val, penalty, seconds, speed = (
+        np.array([_float(row.get(key)) for row in metrics])
+        for key in ("epoch", "train_loss", "val_error", "penalty", "seconds", "samples_per_second")
+    )
+    best = np.flatnonzero(epochs == best_epoch)[:1]
+    best_error = float(val[best[0]]) if best.size else math.nan
+    marked = ("best epoch", float(epochs[best[0]]), best_error) if math.isfinite(best_error) else None
+    level = None if pca_error is None else ("PCA", float(pca_error))
+    loss, error = ("training loss", epochs, train, GREY), ("validation error", epochs, val, BLUE)
+    penalised = bool(np.any(np.abs(np.nan_to_num(penalty)) > 0))
+    text = f"{_count(len(metrics), 'epoch')} in {number(float(np.nansum(seconds)))} seconds"
+    text += f", {number(round(float(np.nanmedian(speed))))} samples a second." if np.isfinite(speed).any() else "."
+    if marked is not None:
+        text += f" The best is epoch {best_epoch} with a validation error of {number(best_error)}"
+        if pca_error:
+            share = best_error / pca_error
+            text += f", {_percent(abs(1 - share))} {'below' if share < 1 else 'above'} PCA's {number(pca_error)}"
+        text += "; its weights are the model's."
+    note = "" if level is None else "PCA has as many components as the model has latent values."
+    if penalised:
+        pictures = [
+            Picture(curve_figure([error], "error", level, marked), "Validation error", note),
+            Picture(curve_figure([loss], "loss"), "Training loss", "Error plus weighted penalty."),
+            Picture(curve_figure([("penalty", epochs, penalty, ORANGE)], "penalty"), "Penalty"),
+        ]
+    else:
+        pictures = [Picture(curve_figure([loss, error], "error", level, marked), "Loss by epoch", note)]
+    return Section("Training", text, pictures)
+
+
+def progress_section(
+    x: Values,
+    stages: Sequence[tuple[int, Values]],
+    labels: Values | None = None,
+    sampling_rate: float | None = None,
+    kind: Kind | None = None,
+) -> Section:
+    """Samples x (K, C, ...), one of each class, as reconstructed at a few epochs: (epoch, x_hat (K, C, ...)) each."""
+    kind = kind or ("image" if x.ndim == 4 else "series")
+    count = min(len(x), MOST_CLASSES)
+    names = [] if labels is None else [_label(label) for label in labels[:count]]
+    epochs = [f"{epoch}" for epoch, _ in stages]
+    pictures = []
+    if kind == "image":
+        limits, most = bounds(x, TAIL), cell_pixels(len(stages) + 1)
+        rows = [[paint(part[i], limits, most) for part in (x, *(x_hat for _, x_hat in stages))] for i in range(count)]
+        for i in range(0, count, 5):
+            figure = picture_rows(rows[i : i + 5], ["input", *epochs], names[i : i + 5])
+            pictures.append(Picture(figure, "Input, and after each epoch"))
+        text = "The same samples as the model gave them back after these epochs."
+    else:
+        for i in range(count):
+            shades = np.linspace(1, 0.25, len(stages))[::-1]
+            curves = [Curve(x[i], *INPUT)]
+            curves += [Curve(x_hat[i], (BLUE, shade)) for (_, x_hat), shade in zip(stages, shades, strict=True)]
+            title = names[i] if names else f"Sample {i + 1}"
+            pictures.append(Picture(trace_figure(curves, kind, sampling_rate), title))
+        text = (
+            f"Broad grey line: input. Blue: its reconstruction after epoch {', '.join(epochs)}, the later the stronger."
+        )
+    return Section("Progress", text, pictures)
+
+
+def reconstruction_section(
+    x: Values,
+    x_hat: Values,
+    kind: Kind,
+    scores: Values | None = None,
+    labels: Values | None = None,
+    x_hat_pca: Values | None = None,
+    x_noisy: Values | None = None,
+    sampling_rate: float | None = None,
+    columns: Sequence[str] = (),
+) -> Section:
+    """Inputs (K, C, ...) beside what the model makes of them, from the best to the worst where there are scores."""
+    order = np.arange(len(x)) if scores is None else np.argsort(scores, kind="stable")
+    order = order[_spread(len(order), MOST_SAMPLES)]
+    parts = [("input", x), ("corrupted", x_noisy), ("model", x_hat), ("PCA", x_hat_pca)]
+    given = [(name, part) for name, part in parts if part is not None]
+    limits, most = bounds(x, TAIL), cell_pixels(len(given) + 1)
+    scale = max(1e-30, *(abs(edge) for edge in bounds(_minus(x_hat[order], x[order]), TAIL)))
+    pictures = []
+    for i in order:
+        words = [] if labels is None else [_label(labels[i])]
+        words += [] if scores is None else [f"score {number(float(scores[i]))}"]
+        if kind == "image":
+            row = [paint(part[i], limits, most) for _, part in given]
+            row.append(paint_difference(_minus(x_hat[i], x[i]), most, scale))
+            figure = picture_rows([row], [*(name for name, _ in given), "difference"])
+        else:
+            curves = [Curve(x[i], *INPUT), Curve(x_hat[i], BLUE)]
+            curves += [] if x_hat_pca is None else [Curve(x_hat_pca[i], ORANGE, DASHED, 1.0)]
+            curves += [] if x_noisy is None else [Curve(x_noisy[i], (GREY, 0.6), "-", 0.6)]
+            figure = trace_figure(curves, kind, sampling_rate, BLUE, columns, x[[i]])
+        pictures.append(Picture(figure, " · ".join(words) or f"Sample {i + 1}"))
+    if kind == "image":
+        text = f"Difference: red where the model is too bright, blue where too dark, full colour at ±{number(scale)}."
+    else:
+        text = "Broad grey line: input. Blue: the model's reconstruction, with the difference shaded."
+        text += "" if x_hat_pca is None else " Dashed: PCA's reconstruction."
+        text += "" if x_noisy is None else " Thin grey: the corrupted input."
+    if scores is not None:
+        text += " From the lowest score to the highest."
+    return Section("Reconstructions", text, pictures)
+
+
+def denoising_section(
+    noisy: Values, cleaned: Values, kind: Kind, clean: Values | None = None, sampling_rate: float | None = None
+) -> Section:
+    """Noisy and cleaned samples (K, C, ...), what was taken away, and the power spectra of all."""
+    spectra: list[tuple[str, Values, Values, str, Style]] = []
+    parts = (("noisy", noisy, GREY, "-"), ("cleaned", cleaned, BLUE, "-"), ("clean", clean, INK, DASHED))
+    for name, part, colour, style in parts:
+        spectrum = None if part is None else _spectrum(part.astype(float), kind, sampling_rate)
+        if spectrum is not None:
+            spectra.append((name, *spectrum, colour, style))
+    pictures = []
+    limits, most = bounds(noisy if clean is None else clean, TAIL), cell_pixels(4)
+    removed = _minus(noisy, cleaned)
+    scale = max(1e-30, *(abs(edge) for edge in bounds(removed, TAIL)))
+    for i in _spread(len(noisy), MOST_SAMPLES // 2):
+        if kind == "image":
+            given = [("clean", clean), ("noisy", noisy), ("cleaned", cleaned)]
+            row = [paint(part[i], limits, most) for _, part in given if part is not None]
+            row.append(paint_difference(removed[i], most, scale))
+            figure = picture_rows([row], [*(name for name, part in given if part is not None), "removed"])
+        else:
+            same = cleaned[[i]] if clean is None else np.stack([clean[i], cleaned[i]])
+            rows = [] if clean is None else [("clean", clean[i], INK, same)]
+            rows += [("noisy", noisy[i], GREY, noisy[[i]]), ("cleaned", cleaned[i], BLUE, same)]
+            figure = stacked_traces([*rows, ("removed", removed[i], GREY, noisy[[i]])], kind, sampling_rate)
+        title = f"Sample {i + 1}"
+        if clean is not None:
+            before, after = (_snr_db(clean[i], part[i]) for part in (noisy, cleaned))
+            title += f" · {before:.1f} to {after:.1f} dB"
+        pictures.append(Picture(figure, title))
+    if spectra:
+        image = kind == "image"
+        x_name = "cycles per pixel" if image else "cycles per sample" if sampling_rate is None else "frequency (Hz)"
+        note = "Mean over the samples" + (" and all directions." if image else ".")
+        pictures.append(Picture(spectrum_figure(spectra, x_name, "power density"), "Power spectra", note))
+    text = "What was removed should look like noise: a signal seen in it was lost."
+    text += " Decibels are of signal over noise, before and after." if clean is not None else ""
+    if kind == "image":
+        text += f" Removed: red where the noisy picture is brighter, full colour at ±{number(scale)}."
+    else:
+        text += " Noisy and removed share one scale" + (", clean and cleaned another." if clean is not None else ".")
+    return Section("Denoising", text, pictures)
+
+
+def scores_section(
+    calibration: Values,
+    scores: Values,
+    anomalous: NDArray[np.bool_] | None,
+    threshold: float | None,
+    rule: str,
+    figures: Mapping[str, object],
+    pca_figures: Mapping[str, object] | None = None,
+    p_values: Values | None = None,
+) -> Section:
+    """How scores (N,) lie against those of calibration (M,) and the threshold, and whether p-values keep their promise.
+
+    Without `p_values` the conformal ones are taken. Samples of unknown kind count as normal in the calibration plot.
+    """
+    groups = [("training data, held out", calibration, GREY)] if len(calibration) else []
+    if anomalous is None:
+        groups.append(("scored", scores, BLUE))
+    else:
+        groups += [("normal", scores[~anomalous], BLUE), ("anomalous", scores[anomalous], RED)]
+    groups = [group for group in groups if len(group[1])]
+    note = "Solid line: median. Dotted: mean. Dark line through all: threshold."
+    pictures = [Picture(score_histograms(groups, threshold), "Scores", note)] if groups else []
+    if p_values is None:
+        above = len(calibration) - np.searchsorted(np.sort(calibration), scores, side="left")
+        p_values = (1 + above) / (1 + len(calibration))
+    normal = p_values if anomalous is None else p_values[~anomalous]
+    if len(normal) and len(calibration):
+        note = "On the dashed line p-values keep what they promise; in the band only chance differs."
+        note += " Anomalies among the samples lift the left end." if anomalous is None else ""
+        pictures.append(Picture(calibration_figure(normal, len(calibration)), "Calibration", note))
+    text = f"Rule {rule}"
+    if threshold is not None:
+        flagged = scores > threshold
+        text += f", threshold {number(float(threshold))}: {flagged.sum():,} of {_count(len(scores), 'sample')} above"
+        if anomalous is not None:
+            hits, alarms = (flagged & anomalous).sum(), (flagged & ~anomalous).sum()
+            text += f", {hits:,} of {anomalous.sum():,} anomalous and {alarms:,} of {(~anomalous).sum():,} normal"
+    return Section("Scores", text + ".", pictures, _figures_table(figures, pca_figures))
+
+
+def embedding_section(
+    maps: Mapping[str, Values],
+    labels: Values | None = None,
+    figures: Mapping[str, object] | None = None,
+    pca_figures: Mapping[str, object] | None = None,
+) -> Section:
+    """Maps of the latent vectors, name -> (N, 2), by label, and figures beside PCA's."""
+    pictures = [Picture(map_figure(points, labels), name) for name, points in maps.items()]
+    points = max((len(points) for points in maps.values()), default=0)
+    text = f"{_count(points, 'latent vector')} on a plane. Near points have like latent vectors; axes have no units."
+    text += "" if labels is None else " A label stands at the median of its points."
+    return Section("Embedding", text, pictures, _figures_table(figures or {}, pca_figures))
+
+
+def units_section(z: Values, labels: Values | None = None) -> Section:
+    """How active each latent unit of z (N, D) is, by class; units in the order of the class that moves them most."""
+    groups = classes(labels, len(z), MOST_CLASSES)
+    means = np.stack([_moments(z[groups.index == k])[0] for k in range(len(groups.names))])
+    order = np.lexsort((-means.max(axis=0), means.argmax(axis=0)))
+    figure = heat_map(means[:, order], [name or "all" for name in groups.names], "unit")
+    note = "Mean value of each unit; units sorted by the class in which they are highest."
+    text = f"{_count(z.shape[1], 'unit')}, mean value {number(float(_moments(z.reshape(-1, 1))[0][0]))}."
+    return Section("Latent units", text, [Picture(figure, "Units by class", note)])
+
+
+def _figures_table(figures: Mapping[str, object], pca_figures: Mapping[str, object] | None) -> list[Table]:
+    if not figures:
+        return []
+    words = {"auroc": "AUROC", "f1": "F1", "best_f1": "best F1", "snr_gain_db": "SNR gain (dB)"}
+    beside = [] if pca_figures is None else ["PCA"]
+    rows = [
+        [words.get(name, name.replace("_", " ")), figure, *([] if pca_figures is None else [pca_figures.get(name)])]
+        for name, figure in figures.items()
+    ]
+    return [Table(["", "model", *beside], rows)]
+
+
+def _spectrum(samples: Values, kind: Kind, sampling_rate: float | None) -> tuple[Values, Values] | None:
+    """Frequency and power density, mean over samples (K, C, ...); None where there is too little to take one of."""
+    filled = np.where(np.isfinite(samples), samples, 0)
+    if kind != "image":
+        points = samples.shape[-1]
+        if points < 8:
+            return None
+        frequency, power = welch(filled, sampling_rate or 1.0, nperseg=min(points, 512), axis=-1)
+        return frequency[1:], power.reshape(-1, len(frequency)).mean(axis=0)[1:]
+    height, width = samples.shape[-2:]
+    if min(height, width) < 8:
+        return None
+    centred = filled - filled.mean(axis=(-2, -1), keepdims=True)
+    power = np.square(np.abs(np.fft.fft2(centred))).reshape(-1, height, width).mean(axis=0) / (height * width)
+    radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
+    rings = np.rint(radius * min(height, width)).astype(int).ravel()
+    total, count = np.bincount(rings, power.ravel()), np.bincount(rings)
+    inside = np.arange(1, min(height, width) // 2 + 1)
+    return inside / min(height, width), total[inside] / count[inside]
+
+
+def _snr_db(clean: Values, x: Values) -> float:
+    """Signal over noise in decibels, NaN where either has no power."""
+    signal, noise = (float(np.nansum(np.square(part.astype(float)))) for part in (clean, _minus(x, clean)))
+    return 10 * math.log10(signal / noise) if signal > 0 and noise > 0 else math.nan
+
+
+def _moments(values: Values) -> tuple[Values, Values]:
+    """Mean and standard deviation over rows (N, ...) of what is finite, NaN where nothing is."""
+    good = np.isfinite(values)
+    count = good.sum(axis=0)
+    some = np.maximum(count, 1)
+    mean = np.where(good, values, 0).sum(axis=0, dtype=float) / some
+    variance = np.where(good, values - mean, 0).astype(float)
+    std = np.sqrt(np.square(variance).sum(axis=0) / some)
+    return np.where(count, mean, np.nan), np.where(count, std, np.nan)
+
+
+def _minus(a: Values, b: Values) -> Values:
+    """a - b in float64: unsigned integers must not wrap round, and gaps stay gaps without a word."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(a.astype(float) - b.astype(float))
+
+
+def _spread(count: int, most: int) -> NDArray[np.int64]:
+    """At most so many places out of `count`, evenly spread from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
+
+
+def _label(label: object) -> str:
+    return f"{label:g}" if isinstance(label, float | np.floating) else str(label)
+
+
+def _float(value: object) -> float:
+    return math.nan if value is None or value == "" else float(value)  # type: ignore[arg-type]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

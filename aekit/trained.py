@@ -1,0 +1,42 @@
+"""A trained model in memory: what a model file holds, and all that the verbs need."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from aekit.baseline import PCA
+from aekit.batches import Normalisation
+
+
+@dataclass
+class Mixture:
+    """A Gaussian mixture over the latents of the training data, from which a plain autoencoder generates."""
+
+    weights: Tensor  # (K,)
+    means: Tensor  # (K, D)
+    factors: Tensor  # (K, D, R) or (K, D): a sample is mean + factor @ N(0, 1)
+
+
+@dataclass
+class TrainedModel:
+    network: nn.Module
+    recipe: str
+    model: str
+    settings: dict[str, Any]  # keyword arguments of the network
+    sample_shape: tuple[int, ...]  # (C, ...)
+    kind: str  # image, series or table
+    sampling_rate: float | None  # Hz
+    normalisation: Normalisation
+    error: str
+    corruption: tuple[str, ...] = ()
+    normal: tuple[str, ...] | None = None  # the classes that count as normal
+    precision: str = "fp32"
+    data: str = ""  # what it was trained on, for people
+    fingerprint: str = ""  # of the data, for machines
+    figures: dict[str, Any] = field(default_factory=dict)
+    calibration: Tensor | None = None  # (K,), scores of rows held out of training
+    pca: PCA | None = None
+    pca_calibration: Tensor | None = None
+    mixture: Mixture | None = None
+    source: str = "model"  # the file, for messages

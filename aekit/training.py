@@ -1,0 +1,245 @@
+"""fit(): the loop of every model. It yields after each epoch; the caller logs, saves and stops.
+
+What differs between models is in their phases: each has a name, the parameters that it moves and its loss. A model
+without phases has one, the objective. Random numbers are a function of (seed, step), so a resumed run repeats them:
+the state that `resume` needs is weights, optimiser and counters. Inside an epoch nothing waits for the device.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from aekit.batches import Rows
+from aekit.corruptions import Corruption, corrupt
+from aekit.objectives import ERRORS, Phase, mse, objective
+
+PRECISIONS = ("fp32", "tf32", "bf16")
+EVALUATION_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train; a recipe gives the defaults. `steps` beats `epochs`."""
+
+    epochs: int = 20
+    steps: int | None = None
+    batch_size: int = 64
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: Literal["one-cycle", "constant"] = "one-cycle"
+    warmup: float = 0.3  # share of a one-cycle run in which the learning rate rises
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float | None = None  # norm that gradients are clipped to
+    error: str = "mse"
+    beta: float = 1.0
+    patience: int | None = None  # epochs without a better validation error before training stops
+    precision: str = "fp32"
+    seed: int = 0
+
+
+@dataclass
+class Epoch:
+    number: int  # from 1
+    metrics: dict[str, float]
+    is_best: bool
+    state: Callable[[], dict[str, Any]] = field(repr=False)  # all that `resume` needs: tensors and plain values
+
+
+def mix(*numbers: int) -> int:
+    """A seed of 63 bits from several numbers (splitmix64), so that streams do not overlap."""
+    state = 0
+    for number in numbers:
+        state = (state + number + 0x9E3779B97F4A7C15) & (2**64 - 1)
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
+        state ^= state >> 31
+    return state >> 1
+
+
+def steps_in_epoch(rows: int, batch_size: int) -> int:
+    return math.ceil(rows / min(batch_size, rows))
+
+
+def precision_context(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """The context in which a model runs: autocast for bf16; tf32 lets matrix products of float32 round their inputs."""
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def fit(
+    model: nn.Module,
+    train: Rows,
+    val: Rows,
+    settings: TrainSettings,
+    corruption: Corruption = (),
+    resume: dict[str, Any] | None = None,
+) -> Iterator[Epoch]:
+    """Trains `model` in place on its device and yields an Epoch after each; `val` chooses the best.
+
+    Batches have one shape: the last of an epoch is filled up from the front of its order. A model that does not
+    reconstruct (it serves neither denoise nor score) has no validation error, and its last epoch is its best.
+    """
+    device = train.x.device
+    per_epoch = steps_in_epoch(len(train), settings.batch_size)
+    total = settings.steps if settings.steps is not None else settings.epochs * per_epoch
+    phases = phases_of(model, settings)
+    optimisers = [_optimiser(phase, settings) for phase in phases]
+    done, best, stale = 0, math.inf, 0
+    if resume is not None:
+        done, best, stale = resume["step"], resume["best"], resume["stale"]
+        model.load_state_dict(resume["model"])
+        for optimiser, state in zip(optimisers, resume["optimisers"], strict=True):
+            _restore(optimiser, state)
+    noise = torch.Generator(device)
+
+    while done < total:
+        started = time.perf_counter()
+        number = done // per_epoch + 1
+        order = _order(len(train), per_epoch * min(settings.batch_size, len(train)), mix(settings.seed, number), device)
+        indices = order.view(per_epoch, -1)[: total - done]
+        sums: dict[str, Tensor] = {}
+        model.train()
+        for index in indices:
+            _seed_step(model, noise, mix(settings.seed, 1, done))
+            batch = train.batch(index)
+            batch = batch._replace(x=corrupt(batch.x, corruption, noise))
+            for phase, optimiser in zip(phases, optimisers, strict=True):
+                if done % phase.every:
+                    continue
+                for group in optimiser.param_groups:
+                    group["lr"] = (phase.lr or settings.lr) * _schedule(settings, done / total)
+                optimiser.zero_grad(set_to_none=True)
+                with precision_context(settings.precision, device):
+                    losses = phase.loss(batch)
+                losses["loss"].backward()  # type: ignore[no-untyped-call]
+                if settings.clip is not None:
+                    clip_grad_norm_(phase.parameters, settings.clip)
+                optimiser.step()
+                for name, value in losses.items():
+                    key = name if len(phases) == 1 else f"{phase.name}_{name}"
+                    sums[key] = (
+                        sums[key] + value.detach() * phase.every if key in sums else value.detach() * phase.every
+                    )
+            done += 1
+
+        metrics = {_column(key): float(value) / len(indices) for key, value in sums.items()}
+        trained_seconds = time.perf_counter() - started
+        error = evaluate(model, val, settings, corruption) if reconstructs(model) else None
+        is_best = error is None or error < best
+        best, stale = (best if error is None else error, 0) if is_best else (best, stale + 1)
+        if error is not None:
+            metrics["val_error"] = error
+        metrics["seconds"] = time.perf_counter() - started
+        metrics["samples_per_second"] = indices.numel() / trained_seconds
+        progress = {"step": done, "best": best, "stale": stale}
+        yield Epoch(
+            number,
+            metrics,
+            is_best,
+            lambda progress=progress: {  # type: ignore[misc]
+                **progress,
+                "model": model.state_dict(),
+                "optimisers": [_state(optimiser) for optimiser in optimisers],
+            },
+        )
+        if settings.patience is not None and stale >= settings.patience:
+            return
+
+
+def phases_of(model: nn.Module, settings: TrainSettings) -> list[Phase]:
+    """The model's own phases, or the one of every other model: mean(error + beta * penalty)."""
+    if hasattr(model, "phases"):
+        phases: list[Phase] = model.phases()  # type: ignore[operator]
+        return phases
+    error = ERRORS[settings.error]
+    return [
+        Phase("train", list(model.parameters()), lambda batch: objective(model(batch.x), batch, error, settings.beta))
+    ]
+
+
+def reconstructs(model: nn.Module) -> bool:
+    return bool({"denoise", "score"} & set(model.verbs))  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, rows: Rows, settings: TrainSettings, corruption: Corruption = ()) -> float:
+    """Mean squared error per sample, averaged over samples, with the corruption of training, the same in each call.
+
+    In 0..1 units for images, in units of the training data's standard deviation else.
+    """
+    device = rows.x.device
+    noise = torch.Generator(device)
+    model.eval()
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    for start in range(0, len(rows), EVALUATION_ROWS):
+        noise.manual_seed(mix(settings.seed, 2, start))
+        index = torch.arange(start, min(start + EVALUATION_ROWS, len(rows)), device=device)
+        batch = rows.batch(index)
+        with precision_context(settings.precision, device):
+            output = model(corrupt(batch.x, corruption, noise))
+        target = batch.target if output.target is None else output.target
+        errors = mse(output.x_hat.float(), target, output.weight)
+        total += (errors * rows.error_unit(batch)).double().sum()
+    return float(total) / len(rows)
+
+
+def _order(rows: int, wanted: int, seed: int, device: torch.device) -> Tensor:
+    """A permutation of the rows, filled up from its own front to the wanted length; the same on every device."""
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
+    return torch.cat([order, order[: wanted - rows]]).to(device)
+
+
+def _seed_step(model: nn.Module, noise: torch.Generator, seed: int) -> None:
+    noise.manual_seed(seed)
+    torch.manual_seed(seed)  # dropout draws from the global generator
+    if hasattr(model, "seed"):
+        model.seed.fill_(seed)
+
+
+def _schedule(settings: TrainSettings, progress: float) -> float:
+    """Factor of the learning rate at a share of the run: cosine up from 1/25, cosine down to 0 (Smith & Topin 2019)."""
+    if settings.schedule == "constant":
+        return 1.0
+    if progress < settings.warmup:
+        return 0.04 + 0.96 * (1 - math.cos(math.pi * progress / settings.warmup)) / 2
+    return (1 + math.cos(math.pi * (progress - settings.warmup) / (1 - settings.warmup))) / 2
+
+
+def _optimiser(phase: Phase, settings: TrainSettings) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        phase.parameters,
+        lr=phase.lr or settings.lr,
+        betas=settings.betas,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+
+
+def _state(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Its tensors by "<parameter>.<name>"."""
+    state = optimiser.state_dict()["state"]
+    return {f"{i}.{name}": value for i, values in state.items() for name, value in values.items()}
+
+
+def _restore(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    for key, value in tensors.items():
+        i, name = key.split(".", 1)
+        like = parameters[int(i)]
+        if value.shape == like.shape:  # fused Adam walks through memory: moments lie as their weights do
+            value = torch.empty_like(like).copy_(value)
+        state.setdefault(int(i), {})[name] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+
+
+def _column(key: str) -> str:
+    return "train_loss" if key == "loss" else key

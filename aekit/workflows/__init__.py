@@ -1,0 +1,24 @@
+"""One function per verb: paths in, paths out, figures back as a dict."""
+
+from aekit.workflows.common import Options, Talk, load_model
+from aekit.workflows.denoise import denoise
+from aekit.workflows.embed import embed
+from aekit.workflows.generate import generate
+from aekit.workflows.info import doctor, info, list_datasets, list_recipes
+from aekit.workflows.score import score
+from aekit.workflows.train import train
+
+__all__ = [
+    "Options",
+    "Talk",
+    "denoise",
+    "doctor",
+    "embed",
+    "generate",
+    "info",
+    "list_datasets",
+    "list_recipes",
+    "load_model",
+    "score",
+    "train",
+]

@@ -1,0 +1,79 @@
+"""The verbs on arrays, for notebooks and scripts: `model = aekit.load("runs/conv-mnist-1")`."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aekit import inference, thresholds
+from aekit.errors import AekitError
+from aekit.inference import Run
+from aekit.layers import channels_last
+from aekit.records import Array, Record, record_of
+from aekit.thresholds import Verdict
+from aekit.trained import TrainedModel
+from aekit.workflows import common
+
+
+class Autoencoder:
+    """A trained model with the verbs as methods: arrays (rows, *item) in the file's units go in, arrays come out.
+
+    `trained` holds what the model file holds. All raise AekitError for arrays of another shape, NaN and infinity.
+    """
+
+    def __init__(self, trained: TrainedModel, run: Run):
+        self.trained = trained
+        self._run = run
+
+    def denoise(self, x: Array) -> NDArray[Any]:
+        """x (rows, *item) without the noise, in the same shape, type (whole numbers rounded) and units."""
+        record = _record(x)
+        seen = inference.Seen()
+        cleaned = np.concatenate(list(inference.denoise(self.trained, record, self._run, seen, _ignore)))
+        if x.dtype.kind in "iu":
+            limits = np.iinfo(x.dtype)
+            cleaned = cleaned.round().clip(limits.min, limits.max)
+        return cleaned.astype(x.dtype)
+
+    def score(self, x: Array, threshold: str | None = None) -> NDArray[np.float32] | Verdict:
+        """Anomaly scores (rows,), higher is more anomalous; with a threshold rule such as "auto" the Verdict on them.
+
+        Rows longer than the model's sample give a score per window, row by row.
+        """
+        scores = inference.score(self.trained, _record(x), self._run, _ignore).score
+        if threshold is None:
+            return scores
+        if self.trained.calibration is None:
+            raise AekitError(f"{self.trained.source}: its training did not end, so it has no calibration")
+        return thresholds.judge(scores, self.trained.calibration.numpy(), threshold)
+
+    def embed(self, x: Array) -> NDArray[np.float32]:
+        """Latent vectors (rows, D)."""
+        return np.concatenate(list(inference.embed(self.trained, _record(x), self._run, _ignore)))
+
+    def generate(self, count: int = 1, seed: int = 0, latents: Array | None = None) -> NDArray[np.float32]:
+        """New samples (count, C, ...) in the training data's units, or what given latents (count, D) decode to."""
+        z = inference.sample_latents(self.trained, count, seed).numpy() if latents is None else np.float32(latents)
+        return inference.decode(self.trained, np.atleast_2d(z), self._run)
+
+    def __repr__(self) -> str:
+        shape = common.times(self.trained.sample_shape)
+        return f"<aekit {self.trained.recipe} for samples of {shape}, trained on {self.trained.data}>"
+
+
+def load(path: str, device: str = "auto") -> Autoencoder:
+    """A model file or run folder as an Autoencoder; raises AekitError where it is missing, damaged or newer."""
+    trained = common.load_model(path)
+    run = inference.default_run(trained, device, None, None)
+    trained.network = channels_last(trained.network).to(run.device).eval()
+    return Autoencoder(trained, run)
+
+
+def _record(x: Array) -> Record:
+    if not isinstance(x, np.ndarray) or x.dtype.kind not in "biuf" or x.ndim < 2 or not len(x):
+        raise AekitError("array: a NumPy array of numbers (rows, *item) is needed, with at least one row")
+    return record_of(x)
+
+
+def _ignore(done: int) -> None:
+    """Nobody watches the progress."""

@@ -1,0 +1,263 @@
+"""What the verbs share: opening data, finding the model that fits, talking to whoever asked."""
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aekit import checkpoint
+from aekit.datasets import DATASETS, Part, open_dataset
+from aekit.errors import AekitError
+from aekit.formats import default_out as default_name
+from aekit.formats import open_record
+from aekit.inference import Run, Seen, check_fits, default_run
+from aekit.layers import channels_last
+from aekit.records import Record
+from aekit.trained import TrainedModel
+
+RUNS = Path("runs")
+MODEL_FILE = "model.safetensors"
+VERB_RECIPES = {"denoise": "denoising", "score": "conv", "embed": "conv", "generate": "vae"}
+
+
+@contextlib.contextmanager
+def _silent(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    yield lambda done: None
+
+
+@dataclass(frozen=True)
+class Talk:
+    """How a verb tells what it does: a line at a time, and a bar per long loop; silent by default."""
+
+    say: Callable[[str], None] = lambda line: None
+    track: Callable[[str, int], AbstractContextManager[Callable[[int], None]]] = _silent
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where and how the verbs that use a model run, and what they may overwrite."""
+
+    model: str | None = None
+    device: str = "auto"
+    precision: str | None = None
+    batch_size: int | None = None
+    seed: int = 0
+    force: bool = False
+    report: str | None = None
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+def times(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def is_dataset(data: str) -> bool:
+    return data.partition(":")[0] in DATASETS and not Path(data).exists()
+
+
+def open_part(data: str, part: Part, labels: str | None = None, target: str | None = None) -> Record | None:
+    """A named data set's part, None where it has no such part; a file is all training data."""
+    if is_dataset(data):
+        return open_dataset(data, part)
+    if part == "test":
+        return None
+    if not Path(data.rpartition(":")[0] or data).exists() and not Path(data).exists() and data.isidentifier():
+        raise AekitError(f"{data}: no such file, and no data set is called so; there are {', '.join(DATASETS)}")
+    return open_record(data, labels=labels, target=target)
+
+
+def open_input(data: str, labels: str | None = None) -> Record:
+    """What a verb other than train reads: a file, or a named data set's test part. Raises AekitError without a row."""
+    record = open_part(data, "test", labels) or open_part(data, "train", labels)
+    assert record is not None, "every data set has a training part"
+    return record
+
+
+def fingerprint(record: Record) -> str:
+    """Of shape, type and the first and last chunk: tells one file from another without reading all of it."""
+    digest = hashlib.sha256(f"{record.shape}{record.dtype}".encode())
+    for start in sorted({0, max(0, len(record) - 256)}):
+        digest.update(np.ascontiguousarray(record.read(start, min(start + 256, len(record)))).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def parse_normal(normal: str | None, data: str, record: Record) -> tuple[str, ...] | None:
+    """The classes that count as normal: as asked for, else the data set's; AekitError for one that no row has."""
+    if normal is None:
+        return (DATASETS[data.partition(":")[0]].normal or None) if is_dataset(data) else None
+    wanted = tuple(name.strip() for name in normal.split(","))
+    if record.labels is None:
+        raise AekitError(f"{record.source}: --normal needs labels, and there are none; name them with --labels")
+    known = sorted(set(map(str, record.labels)))
+    for name in wanted:
+        if name not in known:
+            raise AekitError(f"{record.source}: no row has the label {name!r}; labels are {', '.join(known[:20])}")
+    return wanted
+
+
+def anomalous_rows(record: Record, normal: tuple[str, ...] | None) -> NDArray[np.bool_] | None:
+    """Which rows count as anomalies: those of other classes than the normal ones; without such, label 1 of 0 and 1."""
+    if record.labels is None:
+        return None
+    names = np.array(list(map(str, record.labels)))
+    if normal is not None:
+        return ~np.isin(names, normal)
+    return names == "1" if set(names) <= {"0", "1"} else None
+
+
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
+def model_file(path: str) -> Path:
+    """The model file of a path that names one or a run folder."""
+    place = Path(path)
+    return place / MODEL_FILE if place.is_dir() else place
+
+
+def load_model(path: str) -> TrainedModel:
+    return checkpoint.load(model_file(path))
+
+
+def newest_runs() -> list[Path]:
+    """Model files under runs/, newest first."""
+    found = RUNS.glob(f"*/{MODEL_FILE}") if RUNS.is_dir() else []
+    return sorted(found, key=lambda p: p.stat().st_mtime_ns, reverse=True)
+
+
+def find_model(record: Record, verb: str, options: Options, talk: Talk) -> tuple[TrainedModel, Run]:
+    """The model asked for, else the newest run under runs/ that fits the record and serves the verb, ready to run.
+
+    Raises AekitError where none fits; it names the two commands that help.
+    """
+    if options.model is not None:
+        trained = load_model(options.model)
+        _check_serves(trained, verb)
+        check_fits(trained, record)
+        return _ready(trained, options)
+    for path in newest_runs():
+        trained = _load_if_fits(path, record, verb)
+        if trained is not None:
+            talk.say(f"model: {path.parent} ({trained.recipe} trained on {trained.data}), the newest run that fits")
+            return _ready(trained, options)
+    recipe = _suggest(record, verb)
+    raise AekitError(
+        f"{record.source}: no model under {RUNS}/ fits rows of shape {times(record.sample_shape)}; run "
+        f"`aekit train {recipe} --data {record.source}`, then `aekit {verb} {record.source}` again, "
+        "or name a model with --model"
+    )
+
+
+def _load_if_fits(path: Path, record: Record, verb: str) -> TrainedModel | None:
+    try:
+        trained = checkpoint.load(path)
+        _check_serves(trained, verb)
+        check_fits(trained, record)
+    except AekitError:
+        return None
+    return trained
+
+
+def _check_serves(trained: TrainedModel, verb: str) -> None:
+    verbs = trained.network.verbs
+    if verb not in verbs:  # type: ignore[operator]
+        raise AekitError(f"{trained.source}: the model {trained.model} does not {verb}; it serves {', '.join(verbs)}")  # type: ignore[arg-type]
+
+
+def _suggest(record: Record, verb: str) -> str:
+    if record.kind == "image":
+        return VERB_RECIPES[verb]
+    if verb == "generate":
+        return "vae"
+    return "denoising" if verb == "denoise" else "conv1d" if record.kind == "series" else "stacked"
+
+
+def _ready(trained: TrainedModel, options: Options) -> tuple[TrainedModel, Run]:
+    run = default_run(trained, options.device, options.precision, options.batch_size)
+    trained.network = channels_last(trained.network).to(run.device).eval()
+    return trained, run
+
+
+def load_ready(path: str | None, verb: str, options: Options, talk: Talk) -> tuple[TrainedModel, Run]:
+    """A model without data to fit: the one asked for, else the newest run that serves the verb."""
+    if path is not None:
+        trained = load_model(path)
+        _check_serves(trained, verb)
+        return _ready(trained, options)
+    for found in newest_runs():
+        try:
+            trained = checkpoint.load(found)
+            _check_serves(trained, verb)
+        except AekitError:
+            continue
+        talk.say(f"model: {found.parent} ({trained.recipe} trained on {trained.data}), the newest run that can {verb}")
+        return _ready(trained, options)
+    raise AekitError(f"no model under {RUNS}/ can {verb}; run `aekit train {VERB_RECIPES[verb]} --data DATA` first")
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+def some_rows(record: Record, count: int, seed: int = 0) -> tuple[NDArray[Any], NDArray[Any] | None, NDArray[np.int64]]:
+    """About `count` samples (K, C, ...), their labels and their rows, read in a few seeded blocks: for pictures."""
+    blocks = min(16, max(1, len(record) // max(1, count // 16)))
+    size = min(-(-count // blocks), len(record) // blocks)
+    starts = np.sort(np.random.default_rng(seed).choice(len(record) // size, blocks, replace=False)) * size
+    parts = [record.to_samples(record.read(int(s), int(s) + size)).copy() for s in starts]
+    rows = np.concatenate([np.arange(s, s + size) for s in starts])
+    return np.concatenate(parts), None if record.labels is None else record.labels[rows], rows
+
+
+def next_run(recipe: str, data: str) -> Path:
+    """runs/<recipe>-<data>-<n>, the next free n."""
+    name = Path(data.partition(":")[0]).name.partition(".")[0] if not is_dataset(data) else data.replace(":", "-")
+    for n in range(1, 1_000_000):
+        path = RUNS / f"{recipe}-{name}-{n}"
+        if not path.exists():
+            return path
+    raise AekitError(f"{RUNS}: too many runs; remove some")
+
+
+def write_json(path: Path, value: Any) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(json.dumps(value, indent=1) + "\n")
+    os.replace(temporary, path)
+
+
+def default_out(data: str, suffix: str, ending: str | None, dataset_ending: str = ".npy") -> Path:
+    """<name>.<suffix><ending> in the current folder; a named data set has no ending of its own."""
+    if is_dataset(data):
+        return Path(f"{data.replace(':', '-')}.{suffix}{ending or dataset_ending}")
+    return default_name(data, suffix, ending)
+
+
+def in_memory(record: Record, rows: NDArray[Any]) -> Record:
+    """The record with these rows (as stored) in place of its own."""
+    return replace(record, shape=rows.shape, read=lambda start, stop: rows[start:stop], labels=None, target=None)
+
+
+def warn(seen: Seen, trained: TrainedModel, talk: Talk) -> None:
+    warning = seen.warning(trained)
+    if warning is not None:
+        talk.say(f"warning: {warning}")
+
+
+class Clock:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return round(time.perf_counter() - self.start, 3)

@@ -1,0 +1,117 @@
+"""denoise: a file in, a file of the same format, shape, type and units out, without the noise."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aekit import formats, inference, reports
+from aekit.errors import AekitError
+from aekit.files import check_free, whole
+from aekit.records import Array, Record
+from aekit.workflows import common
+from aekit.workflows.common import Clock, Options, Talk
+
+SHOWN = 6  # rows in the report
+
+
+def denoise(
+    data: str,
+    out: str | None = None,
+    clean: str | None = None,
+    options: Options | None = None,
+    talk: Talk | None = None,
+) -> dict[str, Any]:
+    """Writes the denoised rows of `data` to `out` (<name>.denoised.<ending> by default); returns the figures.
+
+    Where the clean data is known (`clean`, or a data set's own), also the gain of the signal-to-noise ratio in dB.
+    """
+    options, talk, clock = options or Options(), talk or Talk(), Clock()
+    record = common.open_input(data)
+    path = Path(out) if out is not None else common.default_out(data, "denoised", None, ".npy")
+    check_free(path, options.force)
+    truth = _truth(clean, record)
+    trained, run = common.find_model(record, "denoise", options, talk)
+    seen, gain = inference.Seen(), _Gain()
+    done = 0
+    with (
+        formats.create(path, record, record.shape, record.dtype, options.force) as writer,
+        talk.track("rows", len(record)) as bar,
+    ):
+        for cleaned in inference.denoise(trained, record, run, seen, bar):
+            writer.write(cleaned)
+            if truth is not None:
+                stop = done + len(cleaned)
+                gain.add(record.read(done, stop), cleaned, truth.read(done, stop))
+            done += len(cleaned)
+    common.warn(seen, trained, talk)
+    figures: dict[str, Any] = {"count": done, "out": str(path), "model": trained.source, **gain.figures()}
+    if options.report is not None:
+        figures["report"] = _report(trained, record, truth, run, options, figures)
+    figures["seconds"] = clock.seconds
+    return figures
+
+
+def _truth(clean: str | None, record: Record) -> Record | None:
+    truth = record.target if clean is None else formats.open_record(clean)
+    if truth is not None and truth.shape != record.shape:
+        raise AekitError(
+            f"{truth.source}: the clean data has shape {common.times(truth.shape)}, the noisy data "
+            f"{common.times(record.shape)}; give one clean row for each noisy one"
+        )
+    return truth
+
+
+class _Gain:
+    """Sums for the gain of the signal-to-noise ratio: per row, in dB, averaged over the rows that hold a signal."""
+
+    def __init__(self) -> None:
+        self.gains: list[NDArray[np.float64]] = []
+        self.noisy = self.cleaned = self.values = self.peak = 0.0
+
+    def add(self, noisy: Array, cleaned: Array, truth: Array) -> None:
+        flat = [a.reshape(len(a), -1).astype(np.float64) for a in (noisy, cleaned, truth)]
+        before, after = ((flat[i] - flat[2]) ** 2 for i in (0, 1))
+        self.noisy += float(before.sum())
+        self.cleaned += float(after.sum())
+        self.values += flat[2].size
+        self.peak = max(self.peak, float(flat[2].max() - min(0.0, flat[2].min())))
+        holds = (flat[2].any(axis=1)) & before.any(axis=1) & after.any(axis=1)
+        self.gains.append(10 * np.log10(before[holds].sum(axis=1) / after[holds].sum(axis=1)))
+
+    def figures(self) -> dict[str, float]:
+        """snr_gain_db over rows with a signal, and the peak signal-to-noise ratio before and after."""
+        if not self.gains or not self.cleaned or not self.noisy:
+            return {}
+        gains = np.concatenate(self.gains)
+        psnr = [10 * np.log10(self.peak**2 * self.values / error) for error in (self.noisy, self.cleaned)]
+        gain = {"snr_gain_db": round(float(gains.mean()), 3)} if len(gains) else {}
+        return gain | {"psnr_before_db": round(float(psnr[0]), 3), "psnr_after_db": round(float(psnr[1]), 3)}
+
+
+def _report(
+    trained: inference.TrainedModel,
+    record: Record,
+    truth: Record | None,
+    run: inference.Run,
+    options: Options,
+    figures: dict[str, Any],
+) -> str:
+    count = min(SHOWN, len(record))
+    stored = np.array(record.read(0, count))
+    small = common.in_memory(record, stored)
+    cleaned = np.concatenate(list(inference.denoise(trained, small, run, inference.Seen(), lambda done: None)))
+    section = reports.denoising_section(
+        record.to_samples(stored),
+        record.to_samples(cleaned),
+        None if truth is None else truth.to_samples(np.array(truth.read(0, count))),
+        record.sampling_rate,
+        record.kind,
+    )
+    path = Path(str(options.report))
+    with whole(path, options.force) as temporary:
+        temporary.write_text(
+            reports.page(f"{record.source}, denoised", {"recipe": trained.recipe, **figures}, [section])
+        )
+    return str(path)

@@ -1,0 +1,107 @@
+"""What follows the last epoch: calibration, the PCA baseline, the mixture to generate from, and the figures."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.mixture import GaussianMixture
+
+from aekit.baseline import PCA, fit_pca
+from aekit.batches import Rows
+from aekit.corruptions import Corruption
+from aekit.objectives import ERRORS
+from aekit.trained import Mixture, TrainedModel
+from aekit.training import TrainSettings, evaluate, precision_context, reconstructs
+from aekit.workflows.training_data import Parts
+
+LATENT_ROWS = 10_000  # for the mixture
+
+
+@torch.inference_mode()
+def finish(
+    trained: TrainedModel,
+    parts: Parts,
+    settings: TrainSettings,
+    corruption: Corruption,
+    history: list[dict[str, float]],
+    where: torch.device,
+) -> dict[str, Any]:
+    """Fills in calibration, PCA and mixture; returns the figures."""
+    network, val = trained.network, parts.val.to(where)
+    figures: dict[str, Any] = {"epochs": len(history), "train_loss": history[-1].get("train_loss")}
+    best = min(history, key=lambda row: row.get("val_error", -row["epoch"]))
+    figures |= {"best_epoch": int(best["epoch"]), "val_error": best.get("val_error"), "test_error": None}
+    trained.network.eval()
+    z = _latents(trained, parts.train.to(where), LATENT_ROWS)
+    if z is not None:
+        most = math.prod(trained.sample_shape) // 4 or 1  # with more, PCA passes everything through
+        x = parts.train.batch(torch.arange(min(len(parts.train), 20_000))).x
+        trained.pca = fit_pca(x, min(z.shape[1], most))
+        figures["pca_components"] = len(trained.pca.components)
+        figures["pca_val_error"] = _pca_error(trained.pca, parts.val)
+        if parts.test is not None:
+            figures["pca_test_error"] = _pca_error(trained.pca, parts.test)
+    if reconstructs(network):
+        trained.calibration, trained.pca_calibration = _calibrate(trained, val)
+        if parts.test is not None:
+            figures["test_error"] = evaluate(network, parts.test.to(where), settings, corruption)
+    if z is not None and not hasattr(network, "prior"):
+        trained.mixture = _fit_mixture(z.float().cpu().numpy())
+    figures["samples_per_second"] = round(float(np.median([row["samples_per_second"] for row in history])))
+    return figures
+
+
+def _latents(trained: TrainedModel, rows: Rows, count: int) -> torch.Tensor | None:
+    if "embed" not in trained.network.verbs:  # type: ignore[operator]
+        return None
+    parts = []
+    for start in range(0, min(len(rows), count), 1000):
+        batch = rows.batch(torch.arange(start, min(start + 1000, len(rows), count), device=rows.x.device))
+        z = trained.network(batch.x).z
+        parts.append(z)
+    return torch.cat(parts)
+
+
+def _pca_error(pca: PCA, rows: Rows) -> float:
+    total = 0.0
+    for start in range(0, len(rows), 1000):
+        batch = rows.batch(torch.arange(start, min(start + 1000, len(rows))))
+        total += float((pca.error(batch.x, batch.target) * rows.error_unit(batch)).sum())
+    return total / len(rows)
+
+
+def _calibrate(trained: TrainedModel, rows: Rows) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Scores of the rows held out, the model's and PCA's, as `score` makes them."""
+    error = ERRORS[trained.error]
+    own, pca = [], []
+    for start in range(0, len(rows), 1000):
+        batch = rows.batch(torch.arange(start, min(start + 1000, len(rows)), device=rows.x.device))
+        with precision_context(trained.precision, rows.x.device):
+            output = trained.network(batch.x)
+        target = batch.x if output.target is None else output.target
+        own.append(error(output.x_hat.float(), target, output.weight).cpu())
+        if trained.pca is not None:
+            pca.append(trained.pca.error(batch.x.cpu()))
+    return torch.cat(own), torch.cat(pca) if pca else None
+
+
+def _fit_mixture(z: NDArray[np.float32]) -> Mixture | None:
+    """A Gaussian mixture on latents (N, D): full covariances for small latents, else diagonal; None for huge ones."""
+    if z.shape[1] > 4096 or len(z) < 10:
+        return None
+    full = z.shape[1] <= 64
+    wide = z.astype(np.float64)
+    floor = 1e-4 * float(wide.var(axis=0).mean()) + 1e-12
+    mixture = GaussianMixture(
+        n_components=max(1, min(10, len(z) // 100)),
+        covariance_type="full" if full else "diag",
+        reg_covar=floor,
+        max_iter=50,
+        tol=1e-2,
+        random_state=0,
+    )
+    mixture.fit(wide)
+    factors = np.linalg.cholesky(mixture.covariances_) if full else np.sqrt(mixture.covariances_)
+    return Mixture(*(torch.from_numpy(a.astype(np.float32)) for a in (mixture.weights_, mixture.means_, factors)))

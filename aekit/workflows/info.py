@@ -1,0 +1,153 @@
+"""info, recipes, datasets, doctor: what there is and what to do with it."""
+
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import aekit
+from aekit import formats, kernels, reports
+from aekit.batches import choose_normalisation
+from aekit.datasets import DATASETS
+from aekit.errors import AekitError
+from aekit.files import check_free, whole
+from aekit.layers import count_parameters
+from aekit.recipes import RECIPES
+from aekit.records import Record
+from aekit.workflows import common
+
+SHOWN = 2000
+
+
+def info(thing: str, labels: str | None = None, report: str | None = None, force: bool = False) -> dict[str, Any]:
+    """What a model, a run folder, a data file or a named data set is; with `report`, a page of pictures of the data."""
+    place = Path(thing)
+    if place.is_dir() and (place / common.MODEL_FILE).exists():
+        return _model(thing)
+    if place.suffix == ".safetensors" and place.is_file() and _is_model(place):
+        return _model(thing)
+    return _data(thing, labels, report, force)
+
+
+def _is_model(path: Path) -> bool:
+    try:
+        common.load_model(str(path))
+    except AekitError as error:
+        return "not an aekit model" not in str(error)
+    return True
+
+
+def _model(thing: str) -> dict[str, Any]:
+    trained = common.load_model(thing)
+    calibration = trained.calibration
+    return {
+        "model": thing,
+        "recipe": trained.recipe,
+        "trained_on": trained.data,
+        "sample_shape": common.times(trained.sample_shape),
+        "kind": trained.kind,
+        "sampling_rate": trained.sampling_rate,
+        "parameters": count_parameters(trained.network),
+        "normalisation": trained.normalisation.describe(),
+        "error": trained.error,
+        "corruption": ", ".join(trained.corruption) or None,
+        "normal_classes": None if trained.normal is None else ", ".join(trained.normal),
+        "calibration_rows": None if calibration is None else len(calibration),
+        **{k: v for k, v in trained.figures.items() if k in ("epochs", "val_error", "test_error", "pca_test_error")},
+        "next": "; ".join(
+            f"aekit {verb} {'FILE ' if verb != 'generate' else ''}--model {thing}"
+            for verb in trained.network.verbs  # type: ignore[union-attr]
+        ),
+    }
+
+
+def _data(thing: str, labels: str | None, report: str | None, force: bool) -> dict[str, Any]:
+    if report is not None:
+        check_free(Path(report), force)
+    record = common.open_part(thing, "train", labels)
+    assert record is not None, "every data set has a training part"
+    if not len(record):
+        raise AekitError(f"{thing}: no rows")
+    samples, names, _ = common.some_rows(record, SHOWN)
+    finite = samples[np.isfinite(samples).reshape(len(samples), -1).all(axis=1)]
+    facts: dict[str, Any] = {
+        "data": thing,
+        "rows": len(record),
+        "sample_shape": common.times(record.sample_shape),
+        "kind": record.kind,
+        "type": str(record.dtype),
+        "sampling_rate": record.sampling_rate,
+        "bytes": record.values_per_row * len(record) * record.dtype.itemsize,
+        "low": float(finite.min()) if finite.size else None,
+        "high": float(finite.max()) if finite.size else None,
+        "rows_with_missing_values": f"{len(samples) - len(finite)} of {len(samples)} looked at",
+        "labels": None if record.labels is None else _classes(record),
+        "clean_counterpart": None if record.target is None else "yes",
+        "normalisation": _normalisation(finite, record),
+        "next": _next(thing, record),
+    }
+    if report is not None:
+        section = reports.data_section(samples, record.kind, names, record.sampling_rate, record.columns)
+        with whole(Path(report), force) as temporary:
+            temporary.write_text(reports.page(thing, facts, [section]))
+        facts["report"] = report
+    return facts
+
+
+def _classes(record: Record) -> str:
+    values, counts = np.unique(
+        np.array(list(map(str, record.labels if record.labels is not None else []))), return_counts=True
+    )
+    shown = ", ".join(f"{v} ({c})" for v, c in zip(values[:12], counts[:12], strict=True))
+    return shown + (f" and {len(values) - 12} more" if len(values) > 12 else "")
+
+
+def _normalisation(finite: np.ndarray[Any, Any], record: Record) -> str:
+    try:
+        return choose_normalisation(finite, record.kind, record.source).describe()
+    except (AekitError, ValueError):
+        return "none: constant or missing data"
+
+
+def _next(thing: str, record: Record) -> str:
+    if record.target is not None:
+        recipe = "trace"
+    elif record.kind == "image":
+        recipe = "conv"
+    else:
+        recipe = "conv1d" if record.kind == "series" else "stacked"
+    return f"aekit train {recipe} --data {thing}"
+
+
+def list_recipes() -> dict[str, str]:
+    return {name: recipe.about for name, recipe in RECIPES.items()}
+
+
+def list_datasets() -> dict[str, str]:
+    return {name: dataset.about for name, dataset in DATASETS.items()}
+
+
+def doctor() -> dict[str, Any]:
+    """Versions, device, and which kernels run here."""
+    cuda = torch.cuda.is_available()
+    return {
+        "aekit": aekit.__version__,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "torch": torch.__version__,
+        "triton": kernels.triton_version(),
+        "device": torch.cuda.get_device_name() if cuda else f"cpu, {torch.get_num_threads()} threads",
+        "bfloat16": _bfloat16(cuda),
+        "kernels": ", ".join(f"{name}: {'triton' if cuda else 'torch'}" for name in kernels.KERNELS),
+        "formats": " ".join(formats.ENDINGS),
+    }
+
+
+def _bfloat16(cuda: bool) -> str:
+    if cuda:
+        return "yes" if torch.cuda.is_bf16_supported() else "slow"
+    flags = torch.backends.cpu.get_cpu_capability()
+    return f"cpu capability {flags}"

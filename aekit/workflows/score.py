@@ -1,0 +1,175 @@
+"""score: one anomaly score, p-value and verdict per sample, and what they are worth where labels are known."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aekit import formats, inference, reports, thresholds
+from aekit.errors import AekitError
+from aekit.files import check_free, whole
+from aekit.records import Record
+from aekit.thresholds import Verdict
+from aekit.trained import TrainedModel
+from aekit.workflows import common
+from aekit.workflows.common import Clock, Options, Talk
+
+
+def score(
+    data: str,
+    out: str | None = None,
+    rule: str = "auto",
+    labels: str | None = None,
+    normal: str | None = None,
+    error_map: str | None = None,
+    options: Options | None = None,
+    talk: Talk | None = None,
+) -> dict[str, Any]:
+    """Writes a row per sample (or window) to `out` (<name>.scores.csv by default, "-" is stdout)."""
+    options, talk, clock = options or Options(), talk or Talk(), Clock()
+    thresholds.parse_rule(rule)
+    record = common.open_input(data, labels)
+    path = None if out == "-" else Path(out) if out is not None else common.default_out(data, "scores", ".csv")
+    for output in (path, None if error_map is None else Path(error_map)):
+        if output is not None:
+            check_free(output, options.force)
+    trained, run = common.find_model(record, "score", options, talk)
+    if trained.calibration is None:
+        raise AekitError(
+            f"{trained.source}: its training did not end, so it has no calibration; finish it with --resume"
+        )
+    if run.precision != trained.precision:
+        talk.say(f"calibrated in {trained.precision}, scored in {run.precision}: p-values are approximate")
+    given = normal if normal is not None else ",".join(trained.normal) if _known(trained, record) else None
+    classes = common.parse_normal(given, data, record) if record.labels is not None else None
+    anomalous = common.anomalous_rows(record, classes)
+
+    scores = _scores(trained, record, run, error_map, anomalous is not None, options, talk)
+    common.warn(scores.seen, trained, talk)
+    verdict = thresholds.judge(scores.score, trained.calibration.numpy(), rule)
+    for note in verdict.notes:
+        talk.say(note)
+    truth = None if anomalous is None else anomalous[scores.row]
+    figures: dict[str, Any] = {
+        "count": len(scores.score),
+        "flagged": int(verdict.flagged.sum()),
+        "rule": verdict.rule,
+        "threshold": float(verdict.threshold) if np.isfinite(verdict.threshold) else None,
+        "calibration_rows": len(trained.calibration),
+        "model": trained.source,
+        "out": "-" if path is None else str(path),
+    }
+    pca: dict[str, float] = {}
+    if truth is not None:
+        figures |= _rounded(thresholds.anomaly_figures(scores.score, truth, verdict.flagged))
+        pca = _pca_figures(trained, scores.pca, truth, rule)
+        figures |= {f"pca_{k}": v for k, v in pca.items()}
+    if options.report is not None:
+        figures["report"] = _report(trained, record, run, scores, verdict, truth, figures, pca, options)
+    columns = _columns(record, scores, verdict)
+    if path is None:
+        formats.write_csv(sys.stdout, columns)
+    else:
+        formats.write_columns(path, columns, options.force)
+    figures["seconds"] = clock.seconds
+    return figures
+
+
+def _known(trained: TrainedModel, record: Record) -> bool:
+    """Whether the record's labels hold the classes that the model was trained on as normal."""
+    return (
+        trained.normal is not None
+        and record.labels is not None
+        and bool(set(trained.normal) & set(map(str, record.labels)))
+    )
+
+
+def _scores(
+    trained: TrainedModel,
+    record: Record,
+    run: inference.Run,
+    error_map: str | None,
+    with_pca: bool,
+    options: Options,
+    talk: Talk,
+) -> inference.Scores:
+    with talk.track("rows", len(record)) as bar:
+        if error_map is None:
+            return inference.score(trained, record, run, bar, with_pca=with_pca)
+        with formats.create(Path(error_map), record, record.shape, np.dtype(np.float32), options.force) as writer:
+            return inference.score(trained, record, run, bar, with_pca=with_pca, on_map=writer.write)
+
+
+def _columns(record: Record, scores: inference.Scores, verdict: Verdict) -> dict[str, NDArray[Any]]:
+    columns: dict[str, NDArray[Any]] = {"row": scores.row}
+    if scores.start:
+        starts = np.array(scores.start)
+        names = ("start",) if starts.shape[1] == 1 else ("top", "left")
+        columns |= {name: starts[:, i] for i, name in enumerate(names)}
+    columns |= {"score": scores.score, "p_value": verdict.p_values, "anomaly": verdict.flagged.astype(np.int8)}
+    return columns | ({} if record.labels is None else {"label": record.labels[scores.row]})
+
+
+def _pca_figures(
+    trained: TrainedModel, scores: NDArray[np.float32], truth: NDArray[np.bool_], rule: str
+) -> dict[str, float]:
+    if trained.pca_calibration is None or not len(scores):
+        return {}
+    verdict = thresholds.judge(scores, trained.pca_calibration.numpy(), rule)
+    return _rounded(thresholds.anomaly_figures(scores, truth, verdict.flagged))
+
+
+def _rounded(figures: dict[str, Any]) -> dict[str, Any]:
+    return {k: None if v is None else round(float(v), 4) for k, v in figures.items()}
+
+
+def _report(
+    trained: TrainedModel,
+    record: Record,
+    run: inference.Run,
+    scores: inference.Scores,
+    verdict: Verdict,
+    truth: NDArray[np.bool_] | None,
+    figures: dict[str, Any],
+    pca: dict[str, float],
+    options: Options,
+) -> str:
+    assert trained.calibration is not None, "score has checked it"
+    own = {k: figures[k] for k in pca} if pca else {k: v for k, v in figures.items() if k == "auroc"}
+    sections = [
+        reports.scores_section(
+            trained.calibration.numpy(), scores.score, truth, verdict.threshold, verdict.rule, own, pca or None
+        )
+    ]
+    if not scores.start:
+        sections.append(_examples(trained, record, run, scores, truth))
+    path = Path(str(options.report))
+    with whole(path, options.force) as temporary:
+        temporary.write_text(reports.page(f"{record.source}, scored", {"recipe": trained.recipe, **figures}, sections))
+    return str(path)
+
+
+def _examples(
+    trained: TrainedModel,
+    record: Record,
+    run: inference.Run,
+    scores: inference.Scores,
+    truth: NDArray[np.bool_] | None,
+) -> reports.Section:
+    """The most anomalous rows and typical ones, with their reconstructions."""
+    order = np.argsort(scores.score)
+    middle = order[len(order) // 2 : len(order) // 2 + 4]
+    rows = np.unique(np.concatenate([middle, order[-4:]]))
+    samples = np.concatenate([record.to_samples(np.array(record.read(int(r), int(r) + 1))) for r in rows])
+    x, offset, scale = trained.normalisation.apply(inference.as_tensor(samples))
+    (result,) = list(inference.forward(trained, samples, run))
+    x_hat = inference.undo(result.output.x_hat.cpu(), offset, scale).numpy()
+    pca = None if trained.pca is None else inference.undo(trained.pca.reconstruct(x), offset, scale).numpy()
+    names = record.labels[rows] if record.labels is not None else None
+    if truth is not None and names is None:
+        names = np.where(truth[rows], "anomaly", "normal")
+    return reports.reconstruction_section(
+        samples, x_hat, record.kind, scores.score[rows], names, pca, sampling_rate=record.sampling_rate
+    )

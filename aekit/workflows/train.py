@@ -1,0 +1,299 @@
+"""train: data in, a run folder out.
+
+A run folder is written as training goes: config.json first, then after each epoch metrics.csv, resume.safetensors and,
+where the epoch is the best so far, model.safetensors. Calibration, baseline and report follow at the end.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aekit import checkpoint, recipes
+from aekit.corruptions import Corruption, parse_corruption
+from aekit.errors import AekitError, UsageError
+from aekit.files import check_free, whole
+from aekit.inference import pick_device
+from aekit.layers import channels_last, count_parameters
+from aekit.models import build, settings_of
+from aekit.objectives import ERRORS
+from aekit.trained import TrainedModel
+from aekit.training import PRECISIONS, Epoch, TrainSettings, fit, mix, steps_in_epoch
+from aekit.workflows import common
+from aekit.workflows.common import MODEL_FILE, Clock, Talk
+from aekit.workflows.finish import finish
+from aekit.workflows.training_data import Parts, open_parts
+from aekit.workflows.training_report import Stages, show_layers, training_page
+
+RESUME_FILE = "resume.safetensors"
+CONFIG_FILE = "config.json"
+METRICS_FILE = "metrics.csv"
+REPORT_FILE = "report.html"
+COLUMNS = ("epoch", "train_loss", "val_error", "penalty", "seconds", "samples_per_second")
+TRAINING_OPTIONS = tuple(f.name for f in fields(TrainSettings))
+DATA_OPTIONS = ("labels", "target", "normal", "val", "window", "corrupt", "start")
+
+
+def train(
+    recipe: str | None = None,
+    data: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    out: str | None = None,
+    config: str | None = None,
+    resume: str | None = None,
+    dry_run: bool = False,
+    device: str = "auto",
+    force: bool = False,
+    talk: Talk | None = None,
+) -> dict[str, Any]:
+    """Trains `recipe` on `data` and returns the figures; `options` are those of the command line, by their names.
+
+    Training settings (fields of TrainSettings), settings of the model (`latent`, `hidden`, ...) and of the data
+    (`labels`, `target`, `normal`, `val`, `window`, `corrupt`, `start`) lie side by side in `options`. A config file or
+    a run to resume gives what is not given here.
+    """
+    talk = talk or Talk()
+    clock = Clock()
+    options = {k: v for k, v in (options or {}).items() if v is not None}
+    if resume is not None:
+        if recipe or data or options or out or config:
+            raise UsageError("--resume continues a run as it was configured: give it alone")
+        config = str(Path(resume) / CONFIG_FILE)
+    if config is not None:
+        given = _read_config(Path(config))
+        recipe, data = recipe or given["recipe"], data or given["data"]
+        options = {**given["options"], **options}
+    if recipe is None or data is None:
+        raise UsageError("train needs a recipe and --data, as in: aekit train conv --data mnist")
+    chosen = recipes.recipe(recipe)
+    settings, model_settings, corruption_texts, data_options = _resolve(recipe, options)
+    corruption = parse_corruption(corruption_texts)
+    where = pick_device(device)
+
+    parts = open_parts(data, data_options, settings.seed, talk)
+    if "epochs" not in options and settings.steps is None:
+        settings = _enough_epochs(settings, chosen, len(parts.train), talk)
+    sample_shape = tuple(parts.train_raw.shape[1:])
+    output = "none" if model_settings.get("activation") == "none" else parts.normalisation.output
+    model_settings["output"] = output
+    torch.manual_seed(mix(settings.seed, 3))
+    network = channels_last(build(chosen.model, sample_shape, model_settings)).to(where)
+    trained = TrainedModel(
+        network=network,
+        recipe=recipe,
+        model=chosen.model,
+        settings=model_settings,
+        sample_shape=sample_shape,
+        kind=parts.record.kind,
+        sampling_rate=parts.record.sampling_rate,
+        normalisation=parts.normalisation,
+        error=settings.error,
+        corruption=tuple(corruption_texts),
+        normal=parts.normal,
+        precision=settings.precision,
+        data=data,
+        fingerprint=common.fingerprint(parts.record),
+    )
+    if dry_run:
+        return show_layers(trained, settings, parts, talk)
+    if "start" in data_options:
+        _start_from(network, str(data_options["start"]), sample_shape)
+
+    run = Path(resume) if resume is not None else _new_run(recipe, data, out, force)
+    state, history = None, []
+    if resume is not None:
+        state = checkpoint.load_resume(run / RESUME_FILE)
+        _check_resumable(state, trained, run)
+        history = state["history"]
+    else:
+        common.write_json(run / CONFIG_FILE, {"recipe": recipe, "data": data, "options": _config(options, settings)})
+    parameters = count_parameters(network)
+    talk.say(
+        f"{recipe} on {data}: {len(parts.train)} rows, {len(parts.val)} held out, {parameters:,} parameters -> {run}"
+    )
+
+    stages, grid = Stages(trained, parts, where), clock.seconds
+    history = _loop(trained, parts, settings, corruption, run, state, history, where, stages, talk)
+    talk.say("calibration, baseline and report")
+    trained.network = _best(run, network, where)
+    figures = finish(trained, parts, settings, corruption, history, where)
+    figures = {"run": str(run), "recipe": recipe, "parameters": parameters, **figures}
+    trained.figures = {k: v for k, v in figures.items() if k != "run"}
+    checkpoint.save(trained, run / MODEL_FILE)
+    with whole(run / REPORT_FILE, force=True) as temporary:
+        temporary.write_text(training_page(trained, parts, history, stages.done, figures, corruption))
+    figures["start_up_seconds"] = grid
+    figures["seconds"] = clock.seconds
+    return figures
+
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+
+def _resolve(
+    name: str, options: Mapping[str, Any]
+) -> tuple[TrainSettings, dict[str, Any], Sequence[str], dict[str, Any]]:
+    """Training settings, model settings, corruption and data options; a flag beats the recipe, which beats defaults."""
+    chosen = recipes.recipe(name)
+    training = {**chosen.training, **{k: v for k, v in options.items() if k in TRAINING_OPTIONS}}
+    if "epochs" in options and "steps" not in options:
+        training.pop("steps", None)
+    if "betas" in training:
+        training["betas"] = tuple(training["betas"])
+    data_options = {k: v for k, v in options.items() if k in DATA_OPTIONS}
+    model = {k: v for k, v in options.items() if k not in TRAINING_OPTIONS and k not in DATA_OPTIONS}
+    model = {k: tuple(v) if isinstance(v, list) else v for k, v in model.items()}
+    known = settings_of(chosen.model)
+    for key in model:
+        if key not in known:
+            raise UsageError(
+                f"the recipe {name} has no setting {key!r}; it knows {', '.join(known)} "
+                f"and for training {', '.join(TRAINING_OPTIONS)}"
+            )
+    settings = TrainSettings(**training)
+    _check_training(settings)
+    corruption = options.get("corrupt", chosen.corruption)
+    return settings, {**chosen.settings, **model}, tuple(corruption), data_options
+
+
+def _enough_epochs(settings: TrainSettings, chosen: recipes.Recipe, rows: int, talk: Talk) -> TrainSettings:
+    """More epochs than the recipe's where rows are so few that they would make too few steps."""
+    needed = math.ceil(chosen.least_steps / steps_in_epoch(rows, settings.batch_size))
+    if needed <= settings.epochs:
+        return settings
+    talk.say(f"{rows} rows make short epochs: {needed} of them instead of {settings.epochs} (--epochs for another number)")
+    return replace(settings, epochs=needed)
+
+
+def _check_training(settings: TrainSettings) -> None:
+    wrong = None
+    if settings.error not in ERRORS:
+        wrong = f"--error {settings.error}: there are {', '.join(ERRORS)}"
+    elif settings.precision not in PRECISIONS:
+        wrong = f"--precision {settings.precision}: there are {', '.join(PRECISIONS)}"
+    elif settings.epochs < 1 or (settings.steps is not None and settings.steps < 1) or settings.batch_size < 1:
+        wrong = "--epochs, --steps and --batch-size are at least 1"
+    elif not 0 < settings.lr < math.inf or settings.weight_decay < 0 or settings.beta < 0:
+        wrong = "--lr is above 0, --weight-decay and --beta are not below"
+    elif settings.patience is not None and settings.patience < 1:
+        wrong = "--patience is at least 1"
+    if wrong is not None:
+        raise UsageError(wrong)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text())
+    except OSError as error:
+        raise AekitError(f"{path}: {error.strerror}; name the config.json of a run") from error
+    except ValueError as error:
+        raise AekitError(f"{path}: not JSON ({error}); name the config.json of a run") from error
+    if not isinstance(config, dict) or {"recipe", "data", "options"} - set(config):
+        raise AekitError(f"{path}: not the config of a run: it lacks recipe, data or options")
+    return config
+
+
+def _config(options: Mapping[str, Any], settings: TrainSettings) -> dict[str, Any]:
+    """The options with every training setting told, so that a later default cannot change a repeated run."""
+    return {**options, **{k: v for k, v in asdict(settings).items() if v is not None}}
+
+
+# --- the run ---------------------------------------------------------------------------------------------------------
+
+
+def _new_run(recipe: str, data: str, out: str | None, force: bool) -> Path:
+    run = Path(out) if out is not None else common.next_run(recipe, data)
+    if out is None:
+        common.RUNS.mkdir(exist_ok=True)
+    elif not run.exists() or not (run / CONFIG_FILE).exists():
+        force = force or (run.is_dir() and not any(run.iterdir()))
+    check_free(run, force)
+    try:
+        run.mkdir(exist_ok=True)
+        for name in (MODEL_FILE, RESUME_FILE, METRICS_FILE, REPORT_FILE):
+            (run / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise AekitError(f"{run}: cannot be made ({error.strerror}); name another place with --out") from error
+    return run
+
+
+def _check_resumable(state: Mapping[str, Any], trained: TrainedModel, run: Path) -> None:
+    """Bit-identical weights need the same data and the same order of summation."""
+    if state["fingerprint"] != trained.fingerprint:
+        raise AekitError(f"{run}: {trained.data} is not the data this run was trained on; start a new run")
+    if state["threads"] != torch.get_num_threads():
+        raise AekitError(
+            f"{run}: it was trained with {state['threads']} threads, now there are {torch.get_num_threads()}; "
+            f"set OMP_NUM_THREADS={state['threads']} so that it continues bit for bit"
+        )
+
+
+def _start_from(network: torch.nn.Module, path: str, sample_shape: tuple[int, ...]) -> None:
+    other = common.load_model(path)
+    try:
+        network.load_state_dict(other.network.state_dict())
+    except RuntimeError as error:
+        raise AekitError(
+            f"{path}: its weights ({other.model}, samples of {common.times(other.sample_shape)}) do not fit a model "
+            f"for samples of {common.times(sample_shape)}; train with the same recipe and settings"
+        ) from error
+
+
+def _loop(
+    trained: TrainedModel,
+    parts: Parts,
+    settings: TrainSettings,
+    corruption: Corruption,
+    run: Path,
+    state: dict[str, Any] | None,
+    history: list[dict[str, float]],
+    where: torch.device,
+    stages: "Stages",
+    talk: Talk,
+) -> list[dict[str, float]]:
+    """Trains, writing the run folder after each epoch; returns a row of metrics per epoch."""
+    per_epoch = steps_in_epoch(len(parts.train), settings.batch_size)
+    epochs = settings.epochs if settings.steps is None else math.ceil(settings.steps / per_epoch)
+    train, val = parts.train.to(where), parts.val.to(where)
+    keep = {"fingerprint": trained.fingerprint, "threads": torch.get_num_threads()}
+    with talk.track("epochs", epochs) as advance:
+        advance(len(history))
+        for epoch in fit(trained.network, train, val, settings, corruption, state):
+            history = [*history, {"epoch": epoch.number, **epoch.metrics}]
+            if not math.isfinite(epoch.metrics.get("train_loss", 0.0)):
+                raise AekitError(f"{run}: the loss is no longer a number in epoch {epoch.number}; try a smaller --lr")
+            if epoch.is_best:
+                checkpoint.save(trained, run / MODEL_FILE)
+            checkpoint.save_resume({**epoch.state(), **keep, "history": history}, run / RESUME_FILE)
+            _write_metrics(run / METRICS_FILE, history)
+            stages.add(epoch.number, epochs)
+            advance(epoch.number)
+            talk.say(_line(epoch, epochs))
+    return history
+
+
+def _line(epoch: Epoch, epochs: int) -> str:
+    metrics = epoch.metrics
+    val = f"  val error {metrics['val_error']:.6f}" if "val_error" in metrics else ""
+    best = " *" if epoch.is_best else ""
+    rate = f"{metrics['samples_per_second']:,.0f} samples/s"
+    loss = f"  loss {metrics['train_loss']:.6f}" if "train_loss" in metrics else ""
+    return f"epoch {epoch.number}/{epochs}{loss}{val}  {rate}{best}"
+
+
+def _write_metrics(path: Path, history: list[dict[str, float]]) -> None:
+    extra = [k for k in history[-1] if k not in COLUMNS]
+    with whole(path, force=True) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*COLUMNS, *extra])
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def _best(run: Path, network: torch.nn.Module, where: torch.device) -> torch.nn.Module:
+    network.load_state_dict(checkpoint.load(run / MODEL_FILE).network.state_dict())
+    return network.to(where).eval()

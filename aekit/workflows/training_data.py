@@ -1,0 +1,126 @@
+"""The data of a training run: opened, checked, cut into windows, normalised and split."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aekit.batches import Normalisation, Rows, choose_normalisation, read_all, to_rows, windows_of
+from aekit.errors import AekitError, UsageError
+from aekit.records import Record, select
+from aekit.training import mix
+from aekit.workflows import common
+from aekit.workflows.common import Talk
+
+HELD_OUT_ROWS = 3000  # at most, where no --val is given
+LONGEST_SERIES = 8192  # longer ones are cut into windows
+WINDOW = 1024
+
+
+@dataclass
+class Parts:
+    """The data of a run: training and validation rows normalised, the test part as a record."""
+
+    train: Rows
+    val: Rows
+    test: Rows | None
+    train_raw: NDArray[Any]  # (N, C, ...), as stored, for the report
+    labels: NDArray[Any] | None  # of train_raw
+    val_rows: NDArray[np.int64]  # places of the validation rows in train_raw
+    record: Record
+    normalisation: Normalisation
+    normal: tuple[str, ...] | None
+
+
+def open_parts(data: str, options: Mapping[str, Any], seed: int, talk: Talk) -> Parts:
+    labels, target = options.get("labels"), options.get("target")
+    record = common.open_part(data, "train", labels, target)
+    assert record is not None, "every data set has a training part"
+    normal = common.parse_normal(options.get("normal"), data, record)
+    record = _cut(_only_normal(record, normal, talk), options.get("window"), talk)
+    raw = read_all(record)
+    if len(raw) < 2:
+        raise AekitError(f"{record.source}: {len(raw)} row(s) to train on; at least 2 are needed, better hundreds")
+    normalisation = choose_normalisation(raw, record.kind, record.source)
+    talk.say(
+        f"{record.source}: {len(raw)} rows of {common.times(raw.shape[1:])}, {record.kind}; {normalisation.describe()}"
+    )
+    goal = None if record.target is None else read_all(record.target)
+    rows = to_rows(raw, normalisation, goal)
+    outside = common.open_part(str(options["val"]), "train", labels) if _is_file(options.get("val")) else None
+    if outside is not None:
+        val = _to_rows(_cut(_only_normal(outside, normal, talk), raw.shape[-1], talk), normalisation, raw.shape[1:])
+        held, kept = np.zeros(0, dtype=np.int64), np.arange(len(rows))
+    else:
+        held, kept = _split(len(rows), options.get("val"), seed, ordered=len(record) != len(raw))
+        val = rows.subset(torch.from_numpy(held))
+        rows = rows.subset(torch.from_numpy(kept))
+    test = common.open_part(data, "test", labels)
+    if test is not None:
+        test = _cut(_only_normal(test, normal, talk), raw.shape[-1], talk)
+    test_rows = None if test is None else _to_rows(test, normalisation, raw.shape[1:])
+    return Parts(rows, val, test_rows, raw, record.labels, held, record, normalisation, normal)
+
+
+def _to_rows(record: Record, normalisation: Normalisation, sample_shape: tuple[int, ...]) -> Rows:
+    if record.sample_shape != sample_shape:
+        raise AekitError(
+            f"{record.source}: a row has shape {common.times(record.sample_shape)}, the training data "
+            f"{common.times(sample_shape)}; give rows of one shape"
+        )
+    goal = None if record.target is None else read_all(record.target)
+    return to_rows(read_all(record), normalisation, goal)
+
+
+def _only_normal(record: Record, normal: tuple[str, ...] | None, talk: Talk) -> Record:
+    if normal is None or record.labels is None:
+        return record
+    keep = np.flatnonzero(np.isin(np.array(list(map(str, record.labels))), normal))
+    talk.say(f"{record.source}: {len(keep)} of {len(record)} rows are of the normal class {', '.join(normal)}")
+    return select(record, keep)
+
+
+def _cut(record: Record, window: object, talk: Talk) -> Record:
+    """Long series as windows side by side: of the length asked for, or of 1,024 points where they are over 8,192."""
+    channels, *size = record.sample_shape
+    if len(size) != 1 or record.kind == "table":
+        return record
+    length = size[0]
+    wanted = int(str(window)) if window is not None else (WINDOW if length > LONGEST_SERIES else length)
+    if wanted == length:
+        return record
+    if not 1 < wanted < length:
+        raise AekitError(
+            f"{record.source}: a window of {wanted} points does not fit rows of {length}; choose 2 to {length}"
+        )
+    talk.say(
+        f"{record.source}: rows of {length} points are cut into windows of {wanted} (--set window=N for another length)"
+    )
+    return windows_of(record, (channels, wanted))
+
+
+def _is_file(val: object) -> bool:
+    if val is None:
+        return False
+    try:
+        float(str(val))
+    except ValueError:
+        return True
+    return False
+
+
+def _split(count: int, val: object, seed: int, ordered: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows held out and rows kept, both in order: a fifth, at most 3,000, where no share is asked for.
+
+    Windows cut from records (`ordered`) are held out in one stretch at the end: neighbours look alike.
+    """
+    share = 0.2 if val is None else float(str(val))
+    if not 0 < share < 1:
+        raise UsageError(f"--val {val}: a share between 0 and 1, or a file")
+    held = max(1, round(count * share))
+    held = min(held, count - 1, HELD_OUT_ROWS if val is None else held)
+    order = np.arange(count) if ordered else np.random.default_rng(mix(seed, 4)).permutation(count)
+    return np.sort(order[count - held :]), np.sort(order[: count - held])

@@ -1,0 +1,169 @@
+"""What train shows: the layers before it starts, and the report at the end."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aekit import reports
+from aekit.batches import as_tensor, undo
+from aekit.corruptions import Corruption, corrupt
+from aekit.layers import count_parameters
+from aekit.trained import TrainedModel
+from aekit.training import TrainSettings, mix, reconstructs
+from aekit.workflows.common import Talk
+from aekit.workflows.training_data import Parts
+
+SHOWN = 2000  # rows that the data section looks at
+
+
+def show_layers(trained: TrainedModel, settings: TrainSettings, parts: Parts, talk: Talk) -> dict[str, Any]:
+    """Shapes, parameters and multiply-adds per layer, and the memory of a step."""
+    layers: list[dict[str, Any]] = []
+    hooks = []
+
+    def note(name: str, module: torch.nn.Module) -> None:
+        def hook(_: torch.nn.Module, inputs: Any, output: Any) -> None:
+            first = output[0] if isinstance(output, tuple) else output
+            layers.append(
+                {
+                    "layer": name,
+                    "kind": type(module).__name__,
+                    "output": list(first.shape[1:]),
+                    "parameters": count_parameters(module),
+                    "multiply_adds": _multiply_adds(module, inputs[0], first),
+                }
+            )
+
+        hooks.append(module.register_forward_hook(hook))
+
+    for name, module in trained.network.named_modules():
+        if not list(module.children()):
+            note(name, module)
+    trained.network.eval()
+    with torch.no_grad():
+        trained.network(parts.train.batch(torch.arange(1)).x.to(next(trained.network.parameters()).device))
+    for hook in hooks:
+        hook.remove()
+    parameters = count_parameters(trained.network)
+    activations = sum(math.prod(layer["output"]) for layer in layers) * 4 * settings.batch_size
+    memory = {
+        "weights_and_optimiser_bytes": parameters * 16,
+        "activations_bytes": activations,
+        "data_bytes": parts.train.x.numel() * parts.train.x.element_size(),
+    }
+    for layer in layers:
+        shape = "x".join(map(str, layer["output"]))
+        counts = f"{layer['parameters']:>12,} {layer['multiply_adds']:>14,}"
+        talk.say(f"{layer['layer']:16} {layer['kind']:18} {shape:>14} {counts}")
+    total = sum(layer["multiply_adds"] for layer in layers)
+    talk.say(
+        f"{parameters:,} parameters, {total:,} multiply-adds a sample, {sum(memory.values()) / 2**20:,.1f} MiB to train"
+    )
+    return {
+        "recipe": trained.recipe,
+        "parameters": parameters,
+        "multiply_adds": total,
+        "layers": layers,
+        "memory": memory,
+    }
+
+
+def _multiply_adds(module: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> int:
+    if isinstance(module, torch.nn.Linear):
+        return module.weight.numel() * (y.numel() // (len(y) * module.out_features))
+    if isinstance(module, torch.nn.LSTM):
+        return sum(p.numel() for n, p in module.named_parameters() if "weight" in n) * x.shape[1]
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, torch.Tensor) or weight.dim() < 3:
+        return 0
+    transposed = type(module).__name__.startswith("ConvTranspose")
+    return weight.numel() * math.prod((x if transposed else y).shape[2:])
+
+
+class Stages:
+    """A fixed grid of samples, one per class, as reconstructed at five epochs."""
+
+    def __init__(self, trained: TrainedModel, parts: Parts, where: torch.device):
+        rows = one_per_class(parts.labels, len(parts.train_raw))
+        self.trained, self.where = trained, where
+        self.x, _, _ = parts.normalisation.apply(as_tensor(parts.train_raw[rows]))
+        self.labels = None if parts.labels is None else parts.labels[rows]
+        self.done: list[tuple[int, NDArray[Any]]] = []
+
+    @torch.no_grad()
+    def add(self, epoch: int, epochs: int) -> None:
+        wanted = {max(1, round(1 + (epochs - 1) * share)) for share in (0, 0.25, 0.5, 0.75, 1)}
+        if epoch in wanted and reconstructs(self.trained.network):
+            self.trained.network.eval()
+            x_hat = self.trained.network(self.x.to(self.where)).x_hat
+            self.done.append((epoch, x_hat.float().cpu().numpy()))
+
+
+def one_per_class(labels: NDArray[Any] | None, count: int) -> NDArray[np.int64]:
+    if labels is None or len(np.unique(labels)) < 2:
+        return np.linspace(0, count - 1, min(8, count)).astype(np.int64)
+    return np.sort(np.unique(labels, return_index=True)[1])[:12]
+
+
+def training_page(
+    trained: TrainedModel,
+    parts: Parts,
+    history: list[dict[str, float]],
+    stages: list[tuple[int, NDArray[Any]]],
+    figures: dict[str, Any],
+    corruption: Corruption,
+) -> str:
+    """The run's report: data, loss curves, progress, and reconstructions of rows held out beside PCA's."""
+    rate, columns = trained.sampling_rate, parts.record.columns
+    some = np.linspace(0, len(parts.train_raw) - 1, min(SHOWN, len(parts.train_raw))).astype(np.int64)
+    labels = None if parts.labels is None else parts.labels[some]
+    sections = [
+        reports.data_section(parts.train_raw[some], parts.record.kind, labels, rate, columns),
+        reports.training_section(history, figures["best_epoch"], figures.get("pca_val_error")),
+    ]
+    if reconstructs(trained.network):
+        rows = one_per_class(parts.labels, len(parts.train_raw))
+        if stages:
+            names = None if parts.labels is None else parts.labels[rows]
+            sections.append(reports.progress_section(_normalised(parts, rows), stages, names, rate, parts.record.kind))
+        sections.append(_reconstructions(trained, parts, corruption))
+    return reports.page(f"{trained.recipe} on {trained.data}", figures, sections)
+
+
+def _normalised(parts: Parts, rows: NDArray[np.int64]) -> NDArray[Any]:
+    return parts.normalisation.apply(as_tensor(parts.train_raw[rows]))[0].numpy()
+
+
+@torch.inference_mode()
+def _reconstructions(trained: TrainedModel, parts: Parts, corruption: Corruption) -> reports.Section:
+    """Rows held out, one per class, in the file's units: as given, as the model saw and gave them back, and PCA's."""
+    count = min(8, len(parts.val))
+    index = torch.from_numpy(np.linspace(0, len(parts.val) - 1, count).astype(np.int64))
+    labels = None
+    if parts.labels is not None and len(parts.val_rows):
+        index = torch.from_numpy(one_per_class(parts.labels[parts.val_rows], len(parts.val)))
+        labels = parts.labels[parts.val_rows[index.numpy()]]
+    batch = parts.val.batch(index)
+    noise = torch.Generator().manual_seed(mix(0, 5))
+    seen = corrupt(batch.x, corruption, noise)
+    device = next(trained.network.parameters()).device
+    x_hat = trained.network(seen.to(device)).x_hat.float().cpu()
+    paired = corruption or parts.train.target is not None
+
+    def in_units(x: torch.Tensor) -> NDArray[Any]:
+        return undo(x, batch.offset, batch.scale).numpy()
+
+    return reports.reconstruction_section(
+        in_units(batch.target),
+        in_units(x_hat),
+        parts.record.kind,
+        (x_hat - batch.target).flatten(1).square().mean(1).numpy(),
+        labels,
+        None if trained.pca is None else in_units(trained.pca.reconstruct(seen)),
+        in_units(seen) if paired else None,
+        trained.sampling_rate,
+        parts.record.columns,
+    )

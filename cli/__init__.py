@@ -1,0 +1,55 @@
+"""The command line: words, defaults and exit codes. The one place where an AekitError becomes a message."""
+
+import sys
+
+import typer
+
+from aekit.cli.denoise import denoise
+from aekit.cli.embed import embed
+from aekit.cli.generate import generate
+from aekit.cli.info import datasets, doctor, info, recipes
+from aekit.cli.score import score
+from aekit.cli.train import train
+from aekit.errors import AekitError, UsageError
+
+app = typer.Typer(
+    name="aekit",
+    help="Train autoencoders and put them to work: remove noise, find anomalies, embed, generate.",
+    epilog="Start with: aekit train conv --data digits",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # halves the time of --help
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in (train, denoise, score, embed, generate, info, recipes, datasets, doctor):
+    app.command()(verb)
+
+
+def version(wanted: bool) -> None:
+    if wanted:
+        from aekit import __version__
+
+        print(f"aekit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(False, "--version", callback=version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The program: exits 0 done, 1 the user's or the data's fault, 2 wrong usage, 130 after Ctrl-C."""
+    try:
+        app()
+    except AekitError as error:
+        print(f"aekit: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"aekit: {where}{error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,119 @@
+"""What several verbs share: options, the talk on stderr, and the one JSON object on stdout."""
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:  # these load torch, and --help must stay instant
+    from aekit.workflows import Options, Talk
+
+Model = Annotated[
+    str | None, typer.Option("--model", help="Model file or run folder; else the newest run under runs/ that fits.")
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Precision = Annotated[
+    str | None, typer.Option("--precision", help="fp32, tf32 or bf16; else the one the model was trained with.")
+]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Samples the model takes at a time.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of all that is drawn.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite outputs that exist.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Report = Annotated[str | None, typer.Option("--report", help="Also write this one-file HTML report.")]
+Labels = Annotated[
+    str | None, typer.Option("--labels", help="Name of the labels in the file, or a file with one label per row.")
+]
+Normal = Annotated[
+    str | None, typer.Option("--normal", help="Classes that count as normal, as in 1 or 1,2; all others are anomalies.")
+]
+
+SECONDS_BETWEEN_LINES = 10.0  # of progress in a log
+
+
+def check_choice(flag: str, value: str | None, choices: tuple[str, ...]) -> None:
+    """Ends with usage error 2 where the value is none of the choices."""
+    if value is not None and value not in choices:
+        raise typer.BadParameter(f"{value!r} is not one of {', '.join(choices)}", param_hint=flag)
+
+
+def options(
+    model: str | None = None,
+    device: str = "auto",
+    precision: str | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    force: bool = False,
+    report: str | None = None,
+) -> "Options":
+    from aekit.workflows import Options
+
+    check_choice("--device", device, ("auto", "cpu", "cuda"))
+    check_choice("--precision", precision, ("fp32", "tf32", "bf16"))
+    return Options(model, device, precision, batch_size, seed, force, report)
+
+
+def talk(quiet: bool) -> "Talk":
+    """Lines on stderr, and progress: a bar on a terminal, a line every ten seconds in a log."""
+    from aekit.workflows import Talk
+
+    if quiet:
+        return Talk()
+    if not sys.stderr.isatty():
+        return Talk(lambda line: print(line, file=sys.stderr, flush=True), _plain_track)
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+
+    @contextlib.contextmanager
+    def track(description: str, total: int) -> Iterator[Callable[[int], None]]:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task(description, total=total)
+            yield lambda done: progress.update(task, completed=done)
+
+    return Talk(lambda line: console.print(line, markup=False, soft_wrap=True), track)
+
+
+@contextlib.contextmanager
+def _plain_track(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    last = time.monotonic()
+
+    def advance(done: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SECONDS_BETWEEN_LINES and description != "epochs":  # epochs have their own lines
+            last = time.monotonic()
+            print(f"{description}: {done:,} of {total:,}", file=sys.stderr, flush=True)
+
+    yield advance
+
+
+def report(figures: dict[str, Any], as_json: bool, quiet: bool) -> None:
+    """The figures as one JSON object on stdout, or as lines on stderr."""
+    if as_json:
+        print(json.dumps(figures, allow_nan=False))
+    elif not quiet:
+        width = max(map(len, figures))
+        for name, value in figures.items():
+            if value is not None:
+                shown = (
+                    f"{value:,}" if isinstance(value, int) else f"{value:.6g}" if isinstance(value, float) else value
+                )
+                print(f"{name.replace('_', ' '):{width}}  {shown}", file=sys.stderr)
+
+
+def show(facts: dict[str, Any], as_json: bool) -> None:
+    """Facts that were asked for, on stdout: one JSON object, or a line each."""
+    if as_json:
+        print(json.dumps(facts, allow_nan=False))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        if value is not None:
+            print(f"{name.replace('_', ' '):{width}}  {value}")

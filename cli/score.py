@@ -1,0 +1,39 @@
+"""aekit score."""
+
+from typing import Annotated
+
+import typer
+
+from aekit.cli import _options as shared
+
+
+def score(
+    data: Annotated[str, typer.Argument(metavar="INPUT", help="A file, a folder of images, or a named data set.")],
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="CSV; else INPUT.scores.csv in this folder; - is stdout.")
+    ] = None,
+    threshold: Annotated[
+        str, typer.Option(help="auto, fdr=0.05, fpr=0.01, quantile=0.99, mad=3.5, mean+2std, or a number.")
+    ] = "auto",
+    labels: shared.Labels = None,
+    normal: shared.Normal = None,
+    error_map: Annotated[
+        str | None, typer.Option("--map", help="Also write the error of every value to this file.")
+    ] = None,
+    model: shared.Model = None,
+    device: shared.Device = "auto",
+    precision: shared.Precision = None,
+    batch_size: shared.BatchSize = None,
+    report: shared.Report = None,
+    as_json: shared.Json = False,
+    force: shared.Force = False,
+    quiet: shared.Quiet = False,
+) -> None:
+    """Score each sample by its reconstruction error; higher is more anomalous."""
+    if out == "-" and as_json:
+        raise typer.BadParameter("CSV and JSON cannot both go to stdout; leave one off", param_hint="--json")
+    from aekit import workflows
+
+    options = shared.options(model, device, precision, batch_size, force=force, report=report)
+    figures = workflows.score(data, out, threshold, labels, normal, error_map, options, shared.talk(quiet))
+    shared.report(figures, as_json, quiet)

@@ -1,0 +1,17 @@
+"""Triton kernels, each beside the torch reference that defines it; `KERNELS` lists them, `use` chooses the path."""
+
+from aekit.kernels._registry import CHOICES, KERNELS, Kernel, runs_triton, use, why_no_triton
+from aekit.kernels.reparameterize import gaussian_kl, reparameterize
+from aekit.kernels.sample_error import sample_error
+
+__all__ = [
+    "CHOICES",
+    "KERNELS",
+    "Kernel",
+    "gaussian_kl",
+    "reparameterize",
+    "runs_triton",
+    "sample_error",
+    "use",
+    "why_no_triton",
+]

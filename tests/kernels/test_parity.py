@@ -1,0 +1,121 @@
+"""Every kernel against its torch reference, over the registry."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+
+from aekit.kernels import KERNELS, Kernel
+from aekit.kernels._parity import as_double, forward_backward, strays
+
+GPU = torch.cuda.is_available()
+DTYPES = [torch.float32, torch.float16, torch.bfloat16] if GPU else [torch.float32, torch.float16]
+VARIANTS = [(name, variant) for name, kernel in KERNELS.items() for variant in kernel.make_inputs]
+CASES = [(name, variant, shape) for name, variant in VARIANTS for shape in KERNELS[name].shapes]
+
+# of bce's log(0): Triton's interpreter is numpy
+pytestmark = pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")
+
+
+def case(name: str, variant: str, shape: tuple[int, ...], dtype: torch.dtype, device: str) -> tuple[Kernel, list]:
+    return KERNELS[name], KERNELS[name].make_inputs[variant](shape, dtype=dtype, device=device)
+
+
+@pytest.mark.parametrize(("name", "variant", "shape"), CASES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)  # bfloat16 on a GPU only: the interpreter truncates it
+def test_kernel_is_as_exact_as_torch(name, variant, shape, dtype, device):
+    kernel, inputs = case(name, variant, shape, dtype, device)
+    assert strays(kernel, inputs) == []
+
+
+@pytest.mark.parametrize(("name", "variant"), VARIANTS)
+def test_results_repeat_and_do_not_depend_on_strides(name, variant, device):
+    kernel, inputs = case(name, variant, (5, 18), torch.float32, device)
+    first = forward_backward(kernel.op, inputs)
+    apart = [
+        torch.stack([x.detach(), x.detach()], dim=-1)[..., 0].requires_grad_(x.requires_grad)
+        if isinstance(x, Tensor) and x.ndim == 2
+        else x
+        for x in inputs
+    ]
+    for again in (inputs, apart):
+        for got, expected in zip(forward_backward(kernel.op, again), first, strict=True):
+            assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize(("name", "variant"), VARIANTS)
+def test_a_sample_does_not_depend_on_the_batch(name, variant, device):
+    kernel, inputs = case(name, variant, (37, 18), torch.float32, device)
+    alone = [
+        x[:1].detach().requires_grad_(x.requires_grad) if isinstance(x, Tensor) and x.ndim == 2 else x for x in inputs
+    ]
+    for got, batch in zip(forward_backward(kernel.op, alone)[:1], forward_backward(kernel.op, inputs), strict=False):
+        assert torch.equal(got, batch[:1])
+
+
+@pytest.mark.parametrize(("name", "variant"), [case for case in VARIANTS if "1e4" not in case[1]])
+def test_first_and_second_derivatives_are_right(name, variant, device):
+    kernel, inputs = case(name, variant, (2, 3), torch.float32, device)
+    assert gradcheck(kernel.op, as_double(inputs))
+    assert gradgradcheck(kernel.op, as_double(inputs))
+
+
+@pytest.mark.parametrize(("name", "variant"), VARIANTS)
+def test_gradient_of_a_gradient_norm_is_torchs(name, variant, device):
+    """As in WGAN's gradient penalty, which differentiates twice."""
+
+    def penalty_gradient(function, inputs):
+        leaves = [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
+        outputs = function(*inputs)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        norms = torch.autograd.grad(sum(y.sum() for y in outputs), leaves, create_graph=True)
+        return torch.autograd.grad(sum(g.square().sum() for g in norms), leaves, allow_unused=True)
+
+    kernel, inputs = case(name, variant, (3, 7), torch.float32, device)
+    expected = penalty_gradient(kernel.reference, as_double(inputs))
+    for got, exact in zip(penalty_gradient(kernel.op, inputs), expected, strict=True):
+        torch.testing.assert_close(got.double(), exact, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_differentiating_a_registered_backward_raises(name, device):
+    x = torch.randn(2, 3, device=device, requires_grad=True)
+    if name == "sample_error":
+        kernel_arguments = (x[:, 0], x, x.detach(), None, x.detach()[:0, 0], "mse", 1.0, 0.0, False)
+    else:
+        kernel_arguments = (x, x[:, 0], x, x, torch.zeros(1, dtype=torch.int64, device=device))
+    gradients = getattr(torch.ops.aekit, f"{name}_backward")(*kernel_arguments)
+    with pytest.raises(RuntimeError, match="no autograd formula"):
+        gradients[0].sum().backward()
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_nan_stays_in_its_sample(name, device):
+    for variant in KERNELS[name].make_inputs:
+        kernel, inputs = case(name, variant, (4, 9), torch.float32, device)
+        weights = [x for x in inputs[2:3] if isinstance(x, Tensor) and x.ndim == 2]
+        for weight in weights:
+            weight.fill_(1)
+        with torch.no_grad():
+            inputs[0][2, 5] = float("nan")
+        per_sample = forward_backward(kernel.op, inputs)
+        for result in (per_sample[0], per_sample[1]):
+            bad = result.isnan().reshape(4, -1).any(dim=1).tolist()
+            assert bad == [False, False, True, False], variant
+
+
+@pytest.mark.skipif(not GPU, reason="torch.compile and CUDA graphs fail under Triton's interpreter")
+@pytest.mark.parametrize("name", KERNELS)
+def test_op_compiles_whole_and_replays_in_a_cuda_graph(name):
+    for variant in KERNELS[name].make_inputs:
+        kernel, inputs = case(name, variant, (33, 784), torch.float32, "cuda")
+        expected = forward_backward(kernel.op, inputs)
+        compiled = torch.compile(kernel.op, fullgraph=True)
+        for got, eager in zip(forward_backward(compiled, inputs), expected, strict=True):
+            torch.testing.assert_close(got, eager)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            replayed = forward_backward(kernel.op, inputs)
+        graph.replay()
+        for got, eager in zip(replayed, expected, strict=True):
+            assert torch.equal(got, eager)

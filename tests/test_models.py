@@ -1,0 +1,133 @@
+"""Every recipe: exact parameter counts, shapes, training lowers the loss, a saved model loads to the same outputs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from aekit import checkpoint
+from aekit.batches import choose_normalisation, to_rows
+from aekit.corruptions import parse_corruption
+from aekit.errors import AekitError, UsageError
+from aekit.layers import channels_last, count_parameters
+from aekit.models import MODELS, build, check_settings, settings_of
+from aekit.recipes import RECIPES
+from aekit.trained import TrainedModel
+from aekit.training import TrainSettings, fit
+
+PUBLISHED = {  # recipe -> sample shape, parameters
+    "stacked": ((1, 28, 28), 163_814),
+    "undercomplete": ((1, 28, 28), 936_723),
+    "dense": ((1, 28, 28), 218_192),
+    "fully-conv": ((1, 28, 28), 9_569),
+    "conv": ((1, 28, 28), 213_013),
+    "denoising": ((1, 28, 28), 484_944),
+    "vae": ((3, 128, 128), 49_277_252),
+    "lstm": ((1, 140), 990_465),
+}
+SHAPES = {"image": (1, 12, 10), "series": (2, 50)}
+SMALL: dict[str, dict[str, Any]] = {"lstm": {"hidden": (8,), "latent": 4}, "vae": {"hidden": (16,), "latent": 3}}
+CASES = [(model, kind) for model in MODELS for kind in SHAPES if not (kind == "image" and model in ("lstm", "trace"))]
+
+
+def data(kind: str, count: int = 48) -> Any:
+    rng = np.random.default_rng(0)
+    shape = SHAPES[kind]
+    phase = rng.uniform(0, 6, (count, *[1] * len(shape)))
+    wave = np.sin(np.linspace(0, 12, shape[-1]) + phase) + np.zeros((1, *shape))
+    return (127 * wave + 128).astype(np.uint8) if kind == "image" else wave.astype(np.float32)
+
+
+def network(model: str, kind: str, output: str = "none") -> nn.Module:
+    torch.manual_seed(0)
+    return channels_last(build(model, SHAPES[kind], {**SMALL.get(model, {}), "output": output}))
+
+
+@pytest.mark.parametrize("recipe", PUBLISHED)
+def test_recipe_has_the_published_number_of_parameters(recipe: str) -> None:
+    shape, parameters = PUBLISHED[recipe]
+    chosen = RECIPES[recipe]
+    with torch.device("meta"):
+        assert count_parameters(build(chosen.model, shape, dict(chosen.settings))) == parameters
+
+
+def test_trace_turns_500_points_into_16_channels_of_31() -> None:
+    model = build("trace", (1, 500), dict(RECIPES["trace"].settings))
+    output = model(torch.randn(2, 1, 500))
+    assert output.z.shape == (2, 16 * 31)
+    assert output.x_hat.shape == (2, 1, 500)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_knows_its_model_settings_and_corruption(recipe: str) -> None:
+    chosen = RECIPES[recipe]
+    check_settings(chosen.model, dict(chosen.settings))
+    TrainSettings(**chosen.training)
+    parse_corruption(chosen.corruption)
+
+
+@pytest.mark.parametrize(("model", "kind"), CASES)
+def test_model_trains_saves_and_loads(model: str, kind: str, tmp_path: Path) -> None:
+    raw = data(kind)
+    normalisation = choose_normalisation(raw, kind, kind)  # type: ignore[arg-type]
+    rows = to_rows(raw, normalisation)
+    net = network(model, kind, normalisation.output)
+    epochs = list(fit(net, rows, rows, TrainSettings(epochs=8, batch_size=12, lr=3e-3)))
+    assert epochs[-1].metrics["train_loss"] < epochs[0].metrics["train_loss"]
+
+    net.eval()
+    x = rows.batch(torch.arange(5)).x
+    output = net(x)
+    assert output.x_hat.shape == x.shape
+    assert output.penalty.shape == (5,)
+    assert torch.equal(net.encode(x), output.z)  # type: ignore[operator]
+    torch.testing.assert_close(net.decode(output.z), output.x_hat)  # type: ignore[operator]
+
+    settings = {**SMALL.get(model, {}), "output": normalisation.output}
+    trained = TrainedModel(net, "test", model, settings, SHAPES[kind], kind, 50.0, normalisation, "mse")
+    checkpoint.save(trained, tmp_path / "model.safetensors")
+    loaded = checkpoint.load(tmp_path / "model.safetensors")
+    assert loaded.normalisation == normalisation
+    assert (loaded.sampling_rate, loaded.kind, loaded.sample_shape) == (50.0, kind, SHAPES[kind])
+    torch.testing.assert_close(channels_last(loaded.network)(x).x_hat, output.x_hat, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (1, 8, 8), (3, 33, 47), (1, 5), (2, 6000), (1, 140), (4, 1, 9)])
+def test_conv_gives_back_any_size(shape: tuple[int, ...]) -> None:
+    for settings in ({}, {"bottleneck": None}, {"bottleneck": None, "latent": None}):
+        x = torch.rand(2, *shape)
+        assert build("conv", shape, settings)(x).x_hat.shape == x.shape
+
+
+def test_vae_penalty_is_the_divergence_per_value() -> None:
+    model = network("vae", "series").eval()
+    x = torch.randn(6, *SHAPES["series"])
+    mu, logvar = model.encoder(x.flatten(1)).double().chunk(2, dim=1)  # type: ignore[operator]
+    q = torch.distributions.Normal(mu, (0.5 * logvar).exp())
+    kl = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).sum(1) / 100
+    torch.testing.assert_close(model(x).penalty.double(), kl, rtol=1e-5, atol=1e-7)
+
+
+def test_vae_draws_in_training_and_not_after() -> None:
+    model, x = network("vae", "series"), torch.randn(3, *SHAPES["series"])
+    assert isinstance(model.seed, torch.Tensor)
+    first = model(x).z
+    assert torch.equal(first, model(x).z)  # a function of the seed
+    model.seed.fill_(9)
+    assert not torch.equal(first, model(x).z)
+    model.eval()
+    assert torch.equal(model(x).z, model.encode(x))  # type: ignore[operator]
+
+
+def test_series_models_refuse_images() -> None:
+    with pytest.raises(AekitError, match="takes series"):
+        build("lstm", (1, 28, 28), {})
+
+
+def test_unknown_setting_is_refused_with_the_list_of_known_ones() -> None:
+    with pytest.raises(UsageError, match=r"no setting 'width_of_things'.*hidden, bottleneck, latent"):
+        check_settings("conv", {"width_of_things": 3})
+    assert "output" not in settings_of("conv")
