@@ -27,13 +27,14 @@ __all__ = [
     "Inputs",
     "Kernel",
     "jit",
-    "register_ops",
     "reference_gradients",
+    "register_ops",
     "runs_triton",
     "tl",
     "triton_op",
     "use",
     "why_no_triton",
+    "wrap_triton",
 ]
 
 CHOICES = ("auto", "triton", "torch")
@@ -93,6 +94,11 @@ def runs_triton(x: Tensor) -> bool:
 def jit(function: Callable[..., Any]) -> Any:
     """`triton.jit`, or the function as it is where Triton is not installed."""
     return function if triton is None else triton.jit(function)
+
+
+def wrap_triton(function: Any) -> Any:
+    """torch's own, which finds launches by this name; an interpreted function it may refuse goes as it is."""
+    return torch.library.wrap_triton(function) if isinstance(function, triton.JITFunction) else function
 
 
 def triton_op(

@@ -31,6 +31,7 @@ TYPES = {
     torch.bfloat16: "bf16",
     torch.uint8: "u8",
     torch.int64: "i64",
+    torch.float64: "fp64",
     bool: "i1",
     int: "i32",
     float: "fp32",
@@ -101,23 +102,22 @@ def usage(cubin: bytes) -> dict[str, int]:
     return {name: int(count) for name, count in re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", report)}
 
 
-def costs(dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16)) -> Iterator[Cost]:
-    """One Cost per distinct function, dtype and architecture over the benchmark shapes of all kernels."""
+def costs(dtype: torch.dtype, architectures: tuple[int, ...] = ARCHITECTURES) -> Iterator[Cost]:
+    """One Cost per distinct function and architecture over the benchmark shapes of all kernels."""
     seen = set()
     for name, kernel in KERNELS.items():
         for variant, shape in kernel.bench:
-            for dtype in dtypes:
-                # 16 samples specialise as any multiple of 16 does, and take no memory
-                inputs = kernel.make_inputs[variant]((16, *shape[1:]), dtype=dtype, device="cpu")
-                for function, arguments in launches(kernel, inputs):
-                    digest = source(function, arguments).hash()
-                    if digest in seen:
-                        continue
-                    seen.add(digest)
-                    for architecture in ARCHITECTURES:
-                        compiled = compile_for(architecture, function, arguments)
-                        used = usage(compiled.asm["cubin"])
-                        yield Cost(
-                            name, variant, shape, str(dtype).removeprefix("torch."), function.__name__, architecture,
-                            used["REG"], compiled.metadata.shared, used["STACK"], used["LOCAL"],
-                        )  # fmt: skip
+            # 16 samples specialise as any multiple of 16 does, and take no memory
+            inputs = kernel.make_inputs[variant]((16, *shape[1:]), dtype=dtype, device="cpu")
+            for function, arguments in launches(kernel, inputs):
+                digest = source(function, arguments).hash()
+                if digest in seen:
+                    continue
+                seen.add(digest)
+                for architecture in architectures:
+                    compiled = compile_for(architecture, function, arguments)
+                    used = usage(compiled.asm["cubin"])
+                    yield Cost(
+                        name, variant, shape, str(dtype).removeprefix("torch."), function.__name__, architecture,
+                        used["REG"], compiled.metadata.shared, used["STACK"], used["LOCAL"],
+                    )  # fmt: skip

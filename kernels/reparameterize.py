@@ -11,9 +11,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.library import wrap_triton
 
-from aekit.kernels._registry import KERNELS, Inputs, Kernel, jit, reference_gradients, runs_triton, tl, triton_op
+from aekit.kernels._registry import (
+    KERNELS,
+    Inputs,
+    Kernel,
+    jit,
+    reference_gradients,
+    runs_triton,
+    tl,
+    triton_op,
+    wrap_triton,
+)
 
 TILE = 1024  # latents that a program handles at a time; fixed, so that the KL is summed in one order
 LOW = 0xFFFFFFFF

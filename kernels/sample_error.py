@@ -12,9 +12,18 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.library import wrap_triton
 
-from aekit.kernels._registry import KERNELS, Inputs, Kernel, jit, reference_gradients, runs_triton, tl, triton_op
+from aekit.kernels._registry import (
+    KERNELS,
+    Inputs,
+    Kernel,
+    jit,
+    reference_gradients,
+    runs_triton,
+    tl,
+    triton_op,
+    wrap_triton,
+)
 
 KINDS = ("mse", "l1", "bce")
 TILE = 1024  # values that a program reads at a time; fixed, not tuned
@@ -63,7 +72,7 @@ def _forward(
     for start in range(part * PART, tl.minimum(N, part * PART + PART), BLOCK):
         n = start + lanes
         inside = (b < B) & (n < N)
-        x_hat = tl.load(x_hat_ptr + row + n, mask=inside, other=0.0).to(wide)
+        x_hat = tl.load(x_hat_ptr + row + n, mask=inside, other=0.5).to(wide)  # bce has a finite logarithm there
         x = tl.load(x_ptr + row + n, mask=inside, other=0.0).to(wide) * scale + offset
         if KIND == "mse":
             errors = (x_hat - x) * (x_hat - x)
@@ -76,9 +85,10 @@ def _forward(
             errors = -(x * log + (1 - x) * log_not)
         if WEIGHTED:
             weight = tl.load(weight_ptr + row + n, mask=inside, other=0.0).to(wide)
-            errors = errors * weight
+            error += errors * weight
             total += weight
-        error += tl.where(inside, errors, 0.0)  # the offset makes errors of what is outside
+        else:
+            error += tl.where(inside, errors, 0.0)  # what is outside has an error, too
     out = b * tl.num_programs(1) + part
     error = tl.sum(error, axis=1, keep_dims=True)
     if WEIGHTED:
@@ -131,7 +141,7 @@ def _backward(
         grad = grad * tl.load(weight_ptr + row + n, mask=inside, other=0.0).to(wide)
     else:
         grad = grad / N
-    x_hat = tl.load(x_hat_ptr + row + n, mask=inside, other=0.0).to(wide)
+    x_hat = tl.load(x_hat_ptr + row + n, mask=inside, other=0.5).to(wide)
     x = tl.load(x_ptr + row + n, mask=inside, other=0.0).to(wide) * scale + offset
     distance = x_hat - x
     if KIND == "mse":
@@ -151,6 +161,12 @@ def _blocks(N: int) -> dict[str, int]:
     align = math.gcd(N, 16)
     block = min(TILE, 1 << (N - 1).bit_length())
     return {"groups": N // align, "ALIGN": align, "ROWS": TILE // block, "BLOCK": block}
+
+
+def _aligned(x: Tensor) -> Tensor:
+    """x in one piece from a multiple of 16 bytes on: how values lie decides the order in which a program adds them."""
+    x = x.contiguous()
+    return x.clone() if x.storage_offset() * x.element_size() % 16 else x
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -178,9 +194,9 @@ def _forward_op(
 ) -> tuple[Tensor, Tensor]:
     """The error, and the sum of the weights, which is empty without weights."""
     B, N = x_hat.shape
-    x_hat, x = x_hat.contiguous(), x.contiguous()
+    x_hat, x = _aligned(x_hat), _aligned(x)
     weighted = weight is not None
-    weight = x_hat if weight is None else weight.contiguous()
+    weight = x_hat if weight is None else _aligned(weight)
     sizes = _blocks(N)
     parts = -(-N // PART)
     wide = torch.promote_types(x_hat.dtype, torch.float32)
@@ -204,9 +220,9 @@ def _backward_op(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The gradients of x_hat and of x, which is empty unless asked for."""
     B, N = x_hat.shape
-    x_hat, x = x_hat.contiguous(), x.contiguous()
+    x_hat, x = _aligned(x_hat), _aligned(x)
     weighted = weight is not None
-    weight = x_hat if weight is None else weight.contiguous()
+    weight = x_hat if weight is None else _aligned(weight)
     sizes = _blocks(N)
     grad_x_hat = torch.empty_like(x_hat)
     grad_x = x.new_empty(x.shape if to_x else 0)

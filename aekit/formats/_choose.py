@@ -133,12 +133,16 @@ def _near(contents: Contents, data: str, wanted: str) -> str | None:
 
 def _rate(contents: Contents, file: Path, data: str) -> float | None:
     """The sampling rate that the format tells, or a scalar beside the data, else the only such scalar of the file."""
-    if contents.sampling_rate is not None:
-        return contents.sampling_rate
+    told = contents.arrays[data].sampling_rate
+    if told is not None:
+        return rate_in_hz(file, told)
     scalars = [n for n, s in contents.arrays.items() if s.shape in ((), (1,)) and _last(n).lower() in RATE_NAMES]
     near = [n for n in (_near(contents, data, wanted) for wanted in RATE_NAMES) if n in scalars]
     name = next(iter(near), scalars[0] if len(scalars) == 1 else None)
-    return None if name is None or name == data else rate_in_hz(file, contents.arrays[name].read(0, 1))
+    if name is None or name == data:
+        return None
+    with reading(file):
+        return rate_in_hz(file, contents.arrays[name].read(0, 1))
 
 
 def with_labels(record: Record, contents: Contents, file: Path, data: str, asked: str | None) -> Record:

@@ -33,8 +33,9 @@ class Stored(NamedTuple):
     """One array of a file as its header declares it; `read(start, stop)` gives rows of it, of a scalar the one row."""
 
     shape: tuple[int, ...]
-    dtype: np.dtype[np.generic]  # in native byte order; void or object where the array is not to be read
+    dtype: np.dtype[np.generic]  # in native byte order; object where the array cannot be read
     read: Read
+    sampling_rate: object = None  # as the format tells it, be it text
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,6 @@ class Contents:
     kind: Kind | None = None  # guessed from the shape where None, as is the channel axis
     channel_axis: int | None = None
     labels: str | None = None  # the array that holds the labels
-    sampling_rate: float | None = None
     columns: tuple[str, ...] = ()
     header: object = None  # becomes Record.header
 

@@ -26,7 +26,6 @@ from aekit.formats._registry import (
     Stored,
     Want,
     once,
-    rate_in_hz,
     reader,
     reading,
     shown,
@@ -82,15 +81,16 @@ def _dtype(order: str, kind: str, size: str) -> np.dtype[np.generic]:
     return np.dtype(object)
 
 
-def unread(path: Path, name: str, shape: tuple[int, ...]) -> Stored:
-    """An array that is named in messages but never read."""
+def unread(path: Path, name: str, shape: tuple[int, ...], what: str = "") -> Stored:
+    """An array that is named in messages but never read; `what` it holds, if it is known."""
+    what = (
+        what
+        or "objects, rows of mixed lengths, complex numbers, dates or records, and pickled objects are never loaded"
+    )
 
     def read(start: int, stop: int) -> NoReturn:
         place = f"{path}: {shown(name)}" if name else f"{path}"
-        raise AekitError(
-            f"{place}: holds no plain real numbers but pickled objects, which are never loaded, complex numbers, "
-            "dates or records; save it as an array of numbers"
-        )
+        raise AekitError(f"{place}: holds {what}; save it as one array of real numbers")
 
     return Stored(shape, np.dtype(object), read)
 
@@ -205,8 +205,6 @@ def _write_member(archive: zipfile.ZipFile, name: str, array: Array) -> None:
         np.lib.format.write_array(cast(BinaryIO, f), array, allow_pickle=False)
 
 
-# --- .safetensors
-
 SAFETENSORS = {
     "BOOL": "?",
     "U8": "u1",
@@ -222,30 +220,29 @@ SAFETENSORS = {
 @reader(".safetensors")
 def read_safetensors(path: Path, want: Want) -> Contents:
     size = path.stat().st_size
-    with reading(path, ValueError, TypeError, KeyError, RecursionError), path.open("rb") as f:
+    with reading(path, ValueError, TypeError, KeyError, AttributeError, RecursionError), path.open("rb") as f:
         length = int.from_bytes(f.read(8), "little")
         if length > min(size - 8, 100_000_000):
             raise short(path, f"it declares {length} bytes of header, the file has {size}")
         entries = json.loads(f.read(length).decode())
         metadata = entries.pop("__metadata__", None) or {}
-        arrays = {name: _tensor(path, name, entry, 8 + length, size) for name, entry in entries.items()}
         rate = metadata.get("sampling_rate")
-        return Contents(arrays, sampling_rate=None if rate is None else rate_in_hz(path, rate))
+        return Contents({name: _tensor(path, name, entry, 8 + length, size, rate) for name, entry in entries.items()})
 
 
-def _tensor(path: Path, name: str, entry: dict[str, object], start: int, size: int) -> Stored:
+def _tensor(path: Path, name: str, entry: dict[str, object], start: int, size: int, rate: object) -> Stored:
     code, shape = str(entry["dtype"]), tuple(cast(list[int], entry["shape"]))
     begin, end = cast(list[int], entry["data_offsets"])
     if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
         raise ValueError(f"{shown(name)}: a negative size")
     if start + end > size:
         raise short(path, f"its header declares {start + end} bytes, the file has {size}")
-    if code not in SAFETENSORS:  # bfloat16 and the 8-bit floats have no NumPy type
-        return unread(path, name, shape)
+    if code not in SAFETENSORS:
+        return unread(path, name, shape, f"values of type {shown(code, 20)}, which NumPy lacks")
     dtype = np.dtype(SAFETENSORS[code])
     if math.prod(shape) * dtype.itemsize != end - begin:
         raise ValueError(f"{shown(name)}: shape {shape} does not fit its {end - begin} bytes")
-    return raw_array(path, start + begin, shape, dtype)
+    return raw_array(path, start + begin, shape, dtype)._replace(sampling_rate=rate)
 
 
 @writer(".safetensors")

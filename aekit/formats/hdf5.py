@@ -1,8 +1,9 @@
 """HDF5: rows of one data set, contiguous, chunked or compressed, are read straight into one buffer."""
 
 import contextlib
-import errno
 import math
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import h5py
 import numpy as np
 
 from aekit.errors import AekitError
+from aekit.formats._raw import raw_writer
 from aekit.formats._registry import (
     RATE_NAMES,
     Contents,
@@ -19,7 +21,6 @@ from aekit.formats._registry import (
     Stored,
     Want,
     one_buffer,
-    rate_in_hz,
     reader,
     reading,
     shown,
@@ -36,9 +37,7 @@ CHUNK_CACHE = 64 << 20  # bytes; HDF5's own megabyte would unpack a chunk once f
 def read_h5(path: Path, want: Want) -> Contents:
     with reading(path, *FAULTS), h5py.File(path) as file:
         sets = _data_sets(file, want.name)
-        arrays = {name: _stored(path, name, data_set) for name, data_set in sets.items()}
-        rate = _rate(path, [sets[want.name]] if want.name in sets else list(sets.values()), file)
-        return Contents(arrays, sampling_rate=rate)
+        return Contents({name: _stored(path, name, data_set) for name, data_set in sets.items()})
 
 
 def _data_sets(file: h5py.File, name: str | None) -> dict[str, h5py.Dataset]:
@@ -68,12 +67,12 @@ def _items(group: object) -> list[h5py.Dataset | h5py.Group]:
     return [item for item in items if isinstance(item, h5py.Dataset | h5py.Group)]
 
 
-def _rate(path: Path, data_sets: list[h5py.Dataset], file: h5py.File) -> float | None:
+def _rate(data_set: h5py.Dataset) -> object:
     """The sampling rate that an attribute of a data set, of its group or of the file tells."""
-    for item in (*data_sets, *(data_set.parent for data_set in data_sets), file):
+    for item in (data_set, data_set.parent, data_set.file):
         for key in item.attrs:
             if key.lower() in RATE_NAMES:
-                return rate_in_hz(path, item.attrs[key])
+                return item.attrs[key]
     return None
 
 
@@ -89,8 +88,7 @@ def _stored(path: Path, name: str, data_set: h5py.Dataset) -> Stored:
         return Stored(shape, np.dtype(np.str_), _text(path, name))
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         return unread(path, name, shape)
-    _check_written(path, name, data_set)
-    return _numbers(path, name, shape, dtype.newbyteorder("="))
+    return _numbers(path, name, shape, dtype.newbyteorder("="))._replace(sampling_rate=_rate(data_set))
 
 
 def _check_written(path: Path, name: str, data_set: h5py.Dataset) -> None:
@@ -116,7 +114,9 @@ def _numbers(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[np.g
     def read(start: int, stop: int) -> Array:
         with reading(path, *FAULTS):
             if not opened:
-                opened.append(h5py.File(path, rdcc_nbytes=CHUNK_CACHE)[name])
+                data_set = h5py.File(path, rdcc_nbytes=CHUNK_CACHE)[name]
+                _check_written(path, name, data_set)
+                opened.append(data_set)
             rows = take(stop - start)
             if shape == ():
                 rows[0] = opened[0][()]
@@ -138,34 +138,31 @@ def _text(path: Path, name: str) -> Read:
 @writer(".h5", ".hdf5")
 @contextlib.contextmanager
 def write_h5(path: Path, plan: Plan) -> Iterator[Put]:
-    names, flat = plan.names, plan.stored_shape != plan.shape
-    written = 0
-
-    def put(rows: Array) -> None:
-        nonlocal written
-        with _full_disk():
-            if flat:
-                data_set[:] = rows[0]
-            else:
-                data_set[written : written + len(rows)] = rows
-        written += len(rows)
-
-    with _full_disk(), h5py.File(path, "w") as file:
-        data_set = file.create_dataset(names.data, plan.stored_shape, plan.dtype)
+    """HDF5 lays the file out, plain writes fill in the rows: a disk that fills up inside HDF5 crashes the process."""
+    early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    names, labels = plan.names, plan.labels
+    with _numbered_errors(), h5py.File(path, "w") as file:
+        data_set = file.create_dataset(names.data, plan.stored_shape, plan.dtype, dcpl=early)
         if plan.alike and plan.like.sampling_rate is not None:
             data_set.attrs["sampling_rate"] = plan.like.sampling_rate
-        if plan.labels is not None:
-            is_text = plan.labels.dtype.kind == "U"
-            file.create_dataset(names.labels, data=plan.labels.astype(object) if is_text else plan.labels)
-        yield put
+        if labels is not None:
+            file.create_dataset(names.labels, data=labels.astype(object) if labels.dtype.kind == "U" else labels)
+        offset = data_set.id.get_offset()
+    with path.open("r+b") as f:
+        f.seek(offset)
+        with raw_writer(f, b"", plan.dtype) as put:
+            yield put
 
 
 @contextlib.contextmanager
-def _full_disk() -> Iterator[None]:
-    """Gives HDF5's error of a full disk the number that it lacks."""
+def _numbered_errors() -> Iterator[None]:
+    """Gives HDF5's errors, of a full disk say, the number that they hide in their text."""
     try:
         yield
     except (OSError, RuntimeError) as error:
-        if "No space left" in str(error):
-            raise OSError(errno.ENOSPC, "the disk is full") from error
+        number = re.search(r"errno = (\d+)", str(error))
+        if number:
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
         raise

@@ -105,6 +105,8 @@ def _pixels(image: ImageFile.ImageFile, path: Path) -> Array:
     if plain not in MODES:
         raise AekitError(f"{path}: has the colour mode {mode}; save it as grey or RGB")
     array: Array = np.array(image.convert(plain) if plain != mode else image)
+    if mode == "1":  # bytes of 0 and 255
+        array = (array.view(np.uint8) != 0).astype(np.uint8)
     if mode == "I" and image.format in ("PNG", "PPM"):  # Pillow's way with 16-bit grey there
         array = array.astype(np.uint16)
     return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -48,8 +48,8 @@ def read_wav(path: Path, want: Want) -> Contents:
                 sound = load(f, (count * channels,), dtype, "C", path)
         return np.ascontiguousarray(sound.reshape(count, channels).T)[None]
 
-    stored = Stored((1, channels, count), dtype.newbyteorder("="), once(load_all))
-    return Contents({"": stored}, "series", 1, sampling_rate=float(rate), header=Sound(bits))
+    stored = Stored((1, channels, count), dtype.newbyteorder("="), once(load_all), rate)
+    return Contents({"": stored}, "series", 1, header=Sound(bits))
 
 
 def _chunks(f: BinaryIO, path: Path) -> tuple[bytes, int, int]:

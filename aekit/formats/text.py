@@ -165,7 +165,7 @@ def _is_header(first: list[str], second: list[str], want: Want) -> bool:
     texts = [_is_text(cell) for cell in first]
     if not any(texts):
         rest = first[1:] if first[0] == "" else first
-        return len(rest) > 1 and rest == [str(i) for i in range(len(rest))] and any("." in cell for cell in second)
+        return len(rest) > 2 and rest == [str(i) for i in range(len(rest))] and any("." in cell for cell in second)
     if len(first) == 1:
         named = first[0].lower() in LABEL_NAMES or first[0] in (want.labels, want.name)
         return named or (bool(second) and not _is_text(second[0]))
@@ -204,7 +204,7 @@ def _table(
     if not names and label_at is None and not want.name and _begins_with_classes(data, cells):
         labels, data, label_at = data[:, 0].astype(np.int64), data[:, 1:].copy(), 0
     arrays = {} if want.labels_only else {want.name or "": _in_memory(data)}
-    label = None if label_at is None else known[label_at] if names else "label"
+    label = None if label_at is None else known[label_at]
     if label is not None:
         arrays[label] = _in_memory(labels)
     kept = tuple(known[i] for i in chosen) if names else ()

@@ -1,6 +1,7 @@
 """Figures and the one-file HTML report: arrays in, sections and one string out. Nothing here reads or writes data."""
 
-from aekit.reports.figures import latent_picture, sample_grid
+from aekit.reports.charts import latent_picture
+from aekit.reports.images import sample_grid
 from aekit.reports.page import Picture, Section, Table, page
 from aekit.reports.sections import (
     data_section,

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from aekit.reports.style import PALETTE, svg
+from aekit.reports.style import PALETTE, exponent, svg
 
 
 class Picture(NamedTuple):
@@ -72,7 +72,7 @@ def number(value: object) -> str:
         return f"{int(value):,}".replace("-", "−")
     if isinstance(value, float):
         if value == 0 or not math.isfinite(value) or not 1e-4 <= abs(value) < 1e6:
-            return f"{value:.3g}".replace("-", "−")
+            return exponent(f"{value:.3g}")
         return f"{value:,.{max(0, 3 - math.floor(math.log10(abs(value))))}f}".replace("-", "−")
     return str(value)
 
@@ -140,7 +140,6 @@ h3{font-size:14px;line-height:1.35;margin:0 0 8px;overflow-wrap:anywhere}
 p{max-width:70ch;margin:0 0 12px;color:var(--muted);overflow-wrap:anywhere}
 dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:14px 24px;margin:0;
 padding:16px 0;border-top:1px solid var(--line);border-bottom:1px solid var(--line)}
-.long{grid-column:span 2}
 dt{font-size:13px;color:var(--muted)}
 dd{margin:0;font-weight:600;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 nav{display:flex;flex-wrap:wrap;gap:4px 20px;margin-top:14px;font-size:14px}
@@ -157,9 +156,11 @@ figcaption{font-size:13px;line-height:1.45;color:var(--muted);margin-top:8px;ove
 table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums}
 th,td{padding:5px 14px 5px 0;text-align:left;border-bottom:1px solid var(--line);white-space:nowrap}
 td:first-child,th:first-child{max-width:320px;overflow:hidden;text-overflow:ellipsis}
-thead th{position:sticky;top:0;background:var(--card);color:var(--muted);font-weight:600}
+thead th{position:sticky;top:0;background:var(--card);color:var(--muted);font-weight:600;white-space:normal;
+vertical-align:bottom}
 tbody tr:last-child td{border-bottom:0}
 .n{text-align:right;padding-left:14px;padding-right:0}
+@media(min-width:400px){.long{grid-column:span 2}}
 @media(max-width:520px){main{padding:24px 14px 48px}h1{font-size:24px}section{margin-top:36px}figure{padding:12px}}
 @media print{body{background:none}figure{break-inside:avoid}.scroll{max-height:none}}
 """.strip().replace("\n", "")

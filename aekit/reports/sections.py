@@ -9,35 +9,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import welch
 
 from aekit.records import Kind
-from aekit.reports.figures import (
-    DASHED,
-    Classes,
-    Colour,
-    Curve,
-    Style,
-    band_figure,
+from aekit.reports.charts import (
     bars,
-    bounds,
     calibration_figure,
-    cell_pixels,
-    classes,
     curve_figure,
     heat_map,
     map_figure,
-    paint,
-    paint_difference,
-    picture_rows,
     score_histograms,
     small_histograms,
     spectrum_figure,
-    stacked_traces,
-    trace_figure,
 )
+from aekit.reports.images import cell_pixels, paint, paint_difference, picture_rows
 from aekit.reports.page import Picture, Section, Table, number
-from aekit.reports.style import BLUE, GREY, HUES, INK, ORANGE, RED, Values, shown
+from aekit.reports.style import BLUE, DASHED, GREY, HUES, INK, ORANGE, RED, Colour, Style
+from aekit.reports.traces import Curve, band_figure, stacked_traces, trace_figure
+from aekit.reports.values import Classes, Values, bounds, classes, label_name, minus, moments, snr_db, spectrum, spread
 
 MOST_CLASSES = 10
 MOST_SAMPLES = 12
@@ -65,14 +53,14 @@ def data_section(
     elif kind == "series":
         pictures += _series_examples(samples, groups, sampling_rate)
         for k, name in enumerate(groups.names):
-            figure = band_figure(*_moments(samples[groups.index == k]), HUES[k], kind, sampling_rate)
+            figure = band_figure(*moments(samples[groups.index == k]), HUES[k], kind, sampling_rate)
             title = "Mean of all samples" if labels is None else f"Mean of {name}"
             pictures.append(Picture(figure, title))
     else:
         pictures += _column_pictures(samples[:, 0], groups, columns, labels is not None)
     shape = " × ".join(str(length) for length in samples.shape[1:])
     text = f"{_count(len(samples), 'sample')} of shape {shape}"
-    text += f", {number(float(sampling_rate))} samples a second." if sampling_rate is not None else "."
+    text += f", sampled at {sampling_rate:g} Hz." if sampling_rate is not None else "."
     text += " The bands about the means are two standard deviations wide either way." if kind == "series" else ""
     if groups.others[0]:
         text += f" The {len(groups.names)} most frequent of {groups.others[0] + len(groups.names):,} classes are shown."
@@ -80,14 +68,11 @@ def data_section(
 
 
 def _class_counts(groups: Classes, hues: Sequence[str]) -> Picture:
-    names, counts = list(groups.names), list(groups.counts)
-    colours = [hues[k % len(hues)] for k in range(len(names))]
-    if groups.others[0]:
-        names.append(f"{groups.others[0]:,} others")
-        counts.append(groups.others[1])
-        colours.append(GREY)
-    labels = [f"{count:,} ({_percent(count / sum(counts))})" for count in counts]
-    return Picture(bars(names, counts, colours, labels), "Samples in each class")
+    total = sum(groups.counts) + groups.others[1]
+    colours = [hues[k % len(hues)] for k in range(len(groups.names))]
+    labels = [f"{count:,} ({_percent(count / total)})" for count in groups.counts]
+    note = f"{_count(groups.others[1], 'sample')} in {groups.others[0]:,} other classes." if groups.others[0] else ""
+    return Picture(bars(groups.names, groups.counts, colours, labels), "Samples in each class", note)
 
 
 def _image_examples(samples: Values, groups: Classes) -> list[Picture]:
@@ -95,17 +80,16 @@ def _image_examples(samples: Values, groups: Classes) -> list[Picture]:
     rows = []
     for k in range(len(groups.names)):
         members = np.flatnonzero(groups.index == k)
-        mean = _moments(samples[members])[0]
-        rows.append([paint(image, limits, most) for image in (mean, *samples[members[_spread(len(members), 6)]])])
-    heads = ["mean", *[""] * (len(rows[0]) - 1)]
+        mean = moments(samples[members])[0]
+        rows.append([paint(image, limits, most) for image in (mean, *samples[members[spread(len(members), 6)]])])
     if groups.names == [""]:
         mean, *painted = (
-            paint(image, limits, most) for image in (_moments(samples)[0], *samples[_spread(len(samples), 34)])
+            paint(image, limits, most) for image in (moments(samples)[0], *samples[spread(len(samples), 34)])
         )
         rows = [[mean, *painted[:6]], *(painted[i : i + 7] for i in range(6, len(painted), 7))]
-        return [Picture(picture_rows(rows, heads), "Mean and samples")]
+        return [Picture(picture_rows(rows, ["mean"]), "Mean and samples")]
     return [
-        Picture(picture_rows(rows[i : i + 5], heads, groups.names[i : i + 5]), "Mean and samples of each class")
+        Picture(picture_rows(rows[i : i + 5], ["mean"], groups.names[i : i + 5]), "Mean and samples of each class")
         for i in range(0, len(rows), 5)
     ]
 
@@ -115,8 +99,8 @@ def _series_examples(samples: Values, groups: Classes, sampling_rate: float | No
     each = 6 if len(groups.names) == 1 else 2 if len(groups.names) <= 4 else 1
     for k, name in enumerate(groups.names):
         members = np.flatnonzero(groups.index == k)
-        chosen = members[_spread(len(members), each)]
-        rows += [(name, samples[i], HUES[k], samples[i]) for i in chosen]
+        chosen = members[spread(len(members), each)]
+        rows += [(name, samples[i], HUES[k], samples[[i]]) for i in chosen]
     most = 10 if samples.shape[1] == 1 else 5
     return [Picture(stacked_traces(rows[:most], "series", sampling_rate), "Samples", "Each trace on its own scale.")]
 
@@ -127,8 +111,8 @@ def _column_pictures(rows: Values, groups: Classes, columns: Sequence[str], labe
     note = "" if len(names) <= 12 else f"The first 12 of {len(names):,} columns."
     pictures = [Picture(small_histograms(rows[:, :12], names[:12]), "Values of each column", note)]
     if labelled:
-        mean, std = _moments(rows)
-        means = np.stack([_moments(rows[groups.index == k])[0] for k in range(len(groups.names))])
+        mean, std = moments(rows)
+        means = np.stack([moments(rows[groups.index == k])[0] for k in range(len(groups.names))])
         with np.errstate(divide="ignore", invalid="ignore"):
             distance = np.where(std > 0, (means - mean) / std, 0)
         figure = heat_map(distance, groups.names, "column", names, signed=True)
@@ -153,7 +137,7 @@ def _ranges(samples: Values, kind: Kind, columns: Sequence[str], missing: Sequen
     for i, part in enumerate(parts):
         good = part[np.isfinite(part)]
         gone = part.size - good.size if missing is None else int(missing[i])
-        mean, std = (float(value[0]) for value in _moments(good.reshape(-1, 1)))
+        mean, std = (float(value[0]) for value in moments(good.reshape(-1, 1)))
         low, high = (float(good.min()), float(good.max())) if good.size else (math.nan, math.nan)
         rows.append((names[i], low, mean, std, high, gone))
     header = ("", "lowest", "mean", "standard deviation", "highest", "missing")
@@ -174,7 +158,8 @@ def training_section(
     level = None if pca_error is None else ("PCA", float(pca_error))
     loss, error = ("training loss", epochs, train, GREY), ("validation error", epochs, val, BLUE)
     penalised = bool(np.any(np.abs(np.nan_to_num(penalty)) > 0))
-    text = f"{_count(len(metrics), 'epoch')} in {number(float(np.nansum(seconds)))} seconds"
+    text = _count(len(metrics), "epoch")
+    text += f" in {number(float(np.nansum(seconds)))} seconds" if np.isfinite(seconds).any() else ""
     text += f", {number(round(float(np.nanmedian(speed))))} samples a second." if np.isfinite(speed).any() else "."
     if marked is not None:
         text += f" The best is epoch {best_epoch} with a validation error of {number(best_error)}"
@@ -197,14 +182,13 @@ def training_section(
 def progress_section(
     x: Values,
     stages: Sequence[tuple[int, Values]],
+    kind: Kind,
     labels: Values | None = None,
     sampling_rate: float | None = None,
-    kind: Kind | None = None,
 ) -> Section:
     """Samples x (K, C, ...), one of each class, as reconstructed at a few epochs: (epoch, x_hat (K, C, ...)) each."""
-    kind = kind or ("image" if x.ndim == 4 else "series")
     count = min(len(x), MOST_CLASSES)
-    names = [] if labels is None else [_label(label) for label in labels[:count]]
+    names = [] if labels is None else [label_name(label) for label in labels[:count]]
     epochs = [f"{epoch}" for epoch, _ in stages]
     pictures = []
     if kind == "image":
@@ -221,9 +205,7 @@ def progress_section(
             curves += [Curve(x_hat[i], (BLUE, shade)) for (_, x_hat), shade in zip(stages, shades, strict=True)]
             title = names[i] if names else f"Sample {i + 1}"
             pictures.append(Picture(trace_figure(curves, kind, sampling_rate), title))
-        text = (
-            f"Broad grey line: input. Blue: its reconstruction after epoch {', '.join(epochs)}, the later the stronger."
-        )
+        text = f"Broad grey line: input. Blue: reconstruction after epoch {', '.join(epochs)}, the later the stronger."
     return Section("Progress", text, pictures)
 
 
@@ -240,18 +222,18 @@ def reconstruction_section(
 ) -> Section:
     """Inputs (K, C, ...) beside what the model makes of them, from the best to the worst where there are scores."""
     order = np.arange(len(x)) if scores is None else np.argsort(scores, kind="stable")
-    order = order[_spread(len(order), MOST_SAMPLES)]
+    order = order[spread(len(order), MOST_SAMPLES)]
     parts = [("input", x), ("corrupted", x_noisy), ("model", x_hat), ("PCA", x_hat_pca)]
     given = [(name, part) for name, part in parts if part is not None]
     limits, most = bounds(x, TAIL), cell_pixels(len(given) + 1)
-    scale = max(1e-30, *(abs(edge) for edge in bounds(_minus(x_hat[order], x[order]), TAIL)))
+    scale = max(1e-30, *(abs(edge) for edge in bounds(minus(x_hat[order], x[order]), TAIL)))
     pictures = []
     for i in order:
-        words = [] if labels is None else [_label(labels[i])]
+        words = [] if labels is None else [label_name(labels[i])]
         words += [] if scores is None else [f"score {number(float(scores[i]))}"]
         if kind == "image":
             row = [paint(part[i], limits, most) for _, part in given]
-            row.append(paint_difference(_minus(x_hat[i], x[i]), most, scale))
+            row.append(paint_difference(minus(x_hat[i], x[i]), most, scale))
             figure = picture_rows([row], [*(name for name, _ in given), "difference"])
         else:
             curves = [Curve(x[i], *INPUT), Curve(x_hat[i], BLUE)]
@@ -277,14 +259,14 @@ def denoising_section(
     spectra: list[tuple[str, Values, Values, str, Style]] = []
     parts = (("noisy", noisy, GREY, "-"), ("cleaned", cleaned, BLUE, "-"), ("clean", clean, INK, DASHED))
     for name, part, colour, style in parts:
-        spectrum = None if part is None else _spectrum(part.astype(float), kind, sampling_rate)
-        if spectrum is not None:
-            spectra.append((name, *spectrum, colour, style))
+        found = None if part is None else spectrum(part.astype(float), kind, sampling_rate)
+        if found is not None:
+            spectra.append((name, *found, colour, style))
     pictures = []
     limits, most = bounds(noisy if clean is None else clean, TAIL), cell_pixels(4)
-    removed = _minus(noisy, cleaned)
+    removed = minus(noisy, cleaned)
     scale = max(1e-30, *(abs(edge) for edge in bounds(removed, TAIL)))
-    for i in _spread(len(noisy), MOST_SAMPLES // 2):
+    for i in spread(len(noisy), MOST_SAMPLES // 2):
         if kind == "image":
             given = [("clean", clean), ("noisy", noisy), ("cleaned", cleaned)]
             row = [paint(part[i], limits, most) for _, part in given if part is not None]
@@ -297,7 +279,7 @@ def denoising_section(
             figure = stacked_traces([*rows, ("removed", removed[i], GREY, noisy[[i]])], kind, sampling_rate)
         title = f"Sample {i + 1}"
         if clean is not None:
-            before, after = (_snr_db(clean[i], part[i]) for part in (noisy, cleaned))
+            before, after = (snr_db(clean[i], part[i]) for part in (noisy, cleaned))
             title += f" · {before:.1f} to {after:.1f} dB"
         pictures.append(Picture(figure, title))
     if spectra:
@@ -334,7 +316,7 @@ def scores_section(
     else:
         groups += [("normal", scores[~anomalous], BLUE), ("anomalous", scores[anomalous], RED)]
     groups = [group for group in groups if len(group[1])]
-    note = "Solid line: median. Dotted: mean. Dark line through all: threshold."
+    note = "Solid line: median. Dotted: mean. Line through all rows: threshold."
     pictures = [Picture(score_histograms(groups, threshold), "Scores", note)] if groups else []
     if p_values is None:
         above = len(calibration) - np.searchsorted(np.sort(calibration), scores, side="left")
@@ -371,11 +353,11 @@ def embedding_section(
 def units_section(z: Values, labels: Values | None = None) -> Section:
     """How active each latent unit of z (N, D) is, by class; units in the order of the class that moves them most."""
     groups = classes(labels, len(z), MOST_CLASSES)
-    means = np.stack([_moments(z[groups.index == k])[0] for k in range(len(groups.names))])
+    means = np.stack([moments(z[groups.index == k])[0] for k in range(len(groups.names))])
     order = np.lexsort((-means.max(axis=0), means.argmax(axis=0)))
     figure = heat_map(means[:, order], [name or "all" for name in groups.names], "unit")
     note = "Mean value of each unit; units sorted by the class in which they are highest."
-    text = f"{_count(z.shape[1], 'unit')}, mean value {number(float(_moments(z.reshape(-1, 1))[0][0]))}."
+    text = f"{_count(z.shape[1], 'unit')}, mean value {number(float(moments(z.reshape(-1, 1))[0][0]))}."
     return Section("Latent units", text, [Picture(figure, "Units by class", note)])
 
 
@@ -389,59 +371,6 @@ def _figures_table(figures: Mapping[str, object], pca_figures: Mapping[str, obje
         for name, figure in figures.items()
     ]
     return [Table(["", "model", *beside], rows)]
-
-
-def _spectrum(samples: Values, kind: Kind, sampling_rate: float | None) -> tuple[Values, Values] | None:
-    """Frequency and power density, mean over samples (K, C, ...); None where there is too little to take one of."""
-    filled = np.where(np.isfinite(samples), samples, 0)
-    if kind != "image":
-        points = samples.shape[-1]
-        if points < 8:
-            return None
-        frequency, power = welch(filled, sampling_rate or 1.0, nperseg=min(points, 512), axis=-1)
-        return frequency[1:], power.reshape(-1, len(frequency)).mean(axis=0)[1:]
-    height, width = samples.shape[-2:]
-    if min(height, width) < 8:
-        return None
-    centred = filled - filled.mean(axis=(-2, -1), keepdims=True)
-    power = np.square(np.abs(np.fft.fft2(centred))).reshape(-1, height, width).mean(axis=0) / (height * width)
-    radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
-    rings = np.rint(radius * min(height, width)).astype(int).ravel()
-    total, count = np.bincount(rings, power.ravel()), np.bincount(rings)
-    inside = np.arange(1, min(height, width) // 2 + 1)
-    return inside / min(height, width), total[inside] / count[inside]
-
-
-def _snr_db(clean: Values, x: Values) -> float:
-    """Signal over noise in decibels, NaN where either has no power."""
-    signal, noise = (float(np.nansum(np.square(part.astype(float)))) for part in (clean, _minus(x, clean)))
-    return 10 * math.log10(signal / noise) if signal > 0 and noise > 0 else math.nan
-
-
-def _moments(values: Values) -> tuple[Values, Values]:
-    """Mean and standard deviation over rows (N, ...) of what is finite, NaN where nothing is."""
-    good = np.isfinite(values)
-    count = good.sum(axis=0)
-    some = np.maximum(count, 1)
-    mean = np.where(good, values, 0).sum(axis=0, dtype=float) / some
-    variance = np.where(good, values - mean, 0).astype(float)
-    std = np.sqrt(np.square(variance).sum(axis=0) / some)
-    return np.where(count, mean, np.nan), np.where(count, std, np.nan)
-
-
-def _minus(a: Values, b: Values) -> Values:
-    """a - b in float64: unsigned integers must not wrap round, and gaps stay gaps without a word."""
-    with np.errstate(invalid="ignore"):
-        return np.asarray(a.astype(float) - b.astype(float))
-
-
-def _spread(count: int, most: int) -> NDArray[np.int64]:
-    """At most so many places out of `count`, evenly spread from the first to the last."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
-
-
-def _label(label: object) -> str:
-    return f"{label:g}" if isinstance(label, float | np.floating) else str(label)
 
 
 def _float(value: object) -> float:

@@ -18,9 +18,11 @@ import matplotlib
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-from numpy.typing import NDArray
 
-Values = NDArray[Any]
+Colour = str | tuple[str, float]  # with its opacity
+Style = str | tuple[int, tuple[float, float]]  # of a line
+DASHED: Style = (0, (4, 2))
+DOTTED: Style = (0, (1, 1.2))
 
 WIDTH = 3.5  # inches: 336 CSS pixels
 
@@ -39,13 +41,14 @@ PALETTE = {  # light theme, dark theme; the hues are Okabe and Ito's, darkened w
     "purple": ("#7b5ea7", "#a98fd3"),
     "brown": ("#8a5a33", "#bd8f68"),
     "olive": ("#8f8f1f", "#c3c353"),
+    "rose": ("#a81e63", "#e06a9f"),
     "grey": ("#8a94a3", "#7c8796"),
 }
 INK, MUTED, LINE, CARD, BLUE, ORANGE, RED, GREY = (
     PALETTE[name][0] for name in ("ink", "muted", "line", "card", "blue", "orange", "red", "grey")
 )
 HUES = [  # of classes
-    PALETTE[name][0] for name in ("blue", "orange", "green", "pink", "red", "sky", "purple", "brown", "olive", "ink")
+    PALETTE[name][0] for name in ("blue", "orange", "green", "pink", "red", "sky", "purple", "brown", "olive", "rose")
 ]
 
 _LOOK: dict[Any, Any] = {  # over matplotlib's own defaults, so that nobody's matplotlibrc changes a report
@@ -135,4 +138,14 @@ def log_ticks(axis: Axis, low: float, high: float) -> None:
     few = high < 300 * low
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=8))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
+
+
+def _plain(value: float) -> str:
+    return f"{value:g}" if 1e-3 <= value < 1e5 else exponent(f"{value:.0e}")
+
+
+def exponent(text: str) -> str:
+    """1.5e+06 as 1.5e6, with a true minus sign."""
+    mantissa, _, power = text.partition("e")
+    return (f"{mantissa}e{int(power)}" if power else mantissa).replace("-", "−")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aekit import formats, inference, reports
+from aekit import formats, inference
 from aekit.errors import AekitError
 from aekit.files import check_free, whole
 from aekit.records import Array, Record
@@ -98,6 +98,8 @@ def _report(
     options: Options,
     figures: dict[str, Any],
 ) -> str:
+    from aekit import reports  # matplotlib takes a second
+
     count = min(SHOWN, len(record))
     stored = np.array(record.read(0, count))
     small = common.in_memory(record, stored)
@@ -105,9 +107,9 @@ def _report(
     section = reports.denoising_section(
         record.to_samples(stored),
         record.to_samples(cleaned),
+        record.kind,
         None if truth is None else truth.to_samples(np.array(truth.read(0, count))),
         record.sampling_rate,
-        record.kind,
     )
     path = Path(str(options.report))
     with whole(path, options.force) as temporary:

@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.manifold import TSNE
 
-from aekit import formats, inference, reports
+from aekit import formats, inference
 from aekit.baseline import fit_pca
 from aekit.errors import AekitError
 from aekit.files import check_free, whole
@@ -29,6 +28,8 @@ def embed(
 
     Labels go along: inside the file where the format holds several arrays or columns, else as <out>.labels.csv.
     """
+    from aekit import reports  # matplotlib takes a second
+
     options, talk, clock = options or Options(), talk or Talk(), Clock()
     record = common.open_input(data, labels)
     path = Path(out) if out is not None else common.default_out(data, "latents", ".npy")
@@ -75,6 +76,8 @@ def _repeated(labels: NDArray[Any] | None, rows: int) -> NDArray[Any] | None:
 
 def _maps(z: NDArray[np.float32], seed: int, talk: Talk) -> dict[str, NDArray[np.float32]]:
     """Two-dimensional maps of latents (N, D): PCA, and t-SNE where there are enough of them."""
+    from sklearn.manifold import TSNE
+
     if not np.isfinite(z).all():
         raise AekitError("a latent is not a number: the model diverged in training; train it again with a smaller --lr")
     tensor = inference.as_tensor(z)

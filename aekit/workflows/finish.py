@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.mixture import GaussianMixture
 
 from aekit.baseline import PCA, fit_pca
 from aekit.batches import Rows
@@ -89,6 +88,8 @@ def _calibrate(trained: TrainedModel, rows: Rows) -> tuple[torch.Tensor, torch.T
 
 def _fit_mixture(z: NDArray[np.float32]) -> Mixture | None:
     """A Gaussian mixture on latents (N, D): full covariances for small latents, else diagonal; None for huge ones."""
+    from sklearn.mixture import GaussianMixture  # scikit-learn takes a second
+
     if z.shape[1] > 4096 or len(z) < 10:
         return None
     full = z.shape[1] <= 64

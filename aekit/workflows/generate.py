@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from aekit import formats, inference, reports
+from aekit import formats, inference
 from aekit.errors import AekitError, UsageError
 from aekit.files import check_free, whole
 from aekit.records import record_of
@@ -52,6 +52,8 @@ def generate(
         latents = inference.between(trained, ends[0], ends[1], steps, run)
     samples = inference.decode(trained, latents, run)
     if path.suffix == ".png":
+        from aekit import reports  # matplotlib takes a second
+
         kind = "image" if len(trained.sample_shape) == 3 else "series"
         figure = reports.sample_grid(samples, kind, columns=len(samples) if between is not None else None)
         with whole(path, options.force) as temporary:

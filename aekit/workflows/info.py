@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import aekit
-from aekit import formats, kernels, reports
+from aekit import formats, kernels
 from aekit.batches import choose_normalisation
 from aekit.datasets import DATASETS
 from aekit.errors import AekitError
@@ -90,6 +90,8 @@ def _data(thing: str, labels: str | None, report: str | None, force: bool) -> di
         "next": _next(thing, record),
     }
     if report is not None:
+        from aekit import reports  # matplotlib takes a second
+
         section = reports.data_section(samples, record.kind, names, record.sampling_rate, record.columns)
         with whole(Path(report), force) as temporary:
             temporary.write_text(reports.page(thing, facts, [section]))
@@ -138,10 +140,10 @@ def doctor() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "torch": torch.__version__,
-        "triton": kernels.triton_version(),
+        "triton": kernels.why_no_triton() or "runs",
         "device": torch.cuda.get_device_name() if cuda else f"cpu, {torch.get_num_threads()} threads",
         "bfloat16": _bfloat16(cuda),
-        "kernels": ", ".join(f"{name}: {'triton' if cuda else 'torch'}" for name in kernels.KERNELS),
+        "kernels": ", ".join(f"{name} by {'triton' if cuda else 'torch'}" for name in kernels.KERNELS),
         "formats": " ".join(formats.ENDINGS),
     }
 

@@ -2,12 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aekit import formats, inference, reports, thresholds
+from aekit import formats, inference, thresholds
 from aekit.errors import AekitError
 from aekit.files import check_free, whole
 from aekit.records import Record
@@ -15,6 +15,9 @@ from aekit.thresholds import Verdict
 from aekit.trained import TrainedModel
 from aekit.workflows import common
 from aekit.workflows.common import Clock, Options, Talk
+
+if TYPE_CHECKING:
+    from aekit.reports import Section
 
 
 def score(
@@ -136,11 +139,20 @@ def _report(
     pca: dict[str, float],
     options: Options,
 ) -> str:
+    from aekit import reports  # matplotlib takes a second
+
     assert trained.calibration is not None, "score has checked it"
     own = {k: figures[k] for k in pca} if pca else {k: v for k, v in figures.items() if k == "auroc"}
     sections = [
         reports.scores_section(
-            trained.calibration.numpy(), scores.score, truth, verdict.threshold, verdict.rule, own, pca or None
+            trained.calibration.numpy(),
+            scores.score,
+            truth,
+            verdict.threshold,
+            verdict.rule,
+            own,
+            pca or None,
+            verdict.p_values,
         )
     ]
     if not scores.start:
@@ -157,8 +169,10 @@ def _examples(
     run: inference.Run,
     scores: inference.Scores,
     truth: NDArray[np.bool_] | None,
-) -> reports.Section:
+) -> "Section":
     """The most anomalous rows and typical ones, with their reconstructions."""
+    from aekit import reports
+
     order = np.argsort(scores.score)
     middle = order[len(order) // 2 : len(order) // 2 + 4]
     rows = np.unique(np.concatenate([middle, order[-4:]]))

@@ -166,7 +166,9 @@ def _enough_epochs(settings: TrainSettings, chosen: recipes.Recipe, rows: int, t
     needed = math.ceil(chosen.least_steps / steps_in_epoch(rows, settings.batch_size))
     if needed <= settings.epochs:
         return settings
-    talk.say(f"{rows} rows make short epochs: {needed} of them instead of {settings.epochs} (--epochs for another number)")
+    talk.say(
+        f"{rows} rows make short epochs: {needed} of them instead of {settings.epochs} (--epochs for another number)"
+    )
     return replace(settings, epochs=needed)
 
 

@@ -1,13 +1,12 @@
 """What train shows: the layers before it starts, and the report at the end."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aekit import reports
 from aekit.batches import as_tensor, undo
 from aekit.corruptions import Corruption, corrupt
 from aekit.layers import count_parameters
@@ -15,6 +14,9 @@ from aekit.trained import TrainedModel
 from aekit.training import TrainSettings, mix, reconstructs
 from aekit.workflows.common import Talk
 from aekit.workflows.training_data import Parts
+
+if TYPE_CHECKING:
+    from aekit.reports import Section
 
 SHOWN = 2000  # rows that the data section looks at
 
@@ -117,6 +119,8 @@ def training_page(
     corruption: Corruption,
 ) -> str:
     """The run's report: data, loss curves, progress, and reconstructions of rows held out beside PCA's."""
+    from aekit import reports  # matplotlib takes a second
+
     rate, columns = trained.sampling_rate, parts.record.columns
     some = np.linspace(0, len(parts.train_raw) - 1, min(SHOWN, len(parts.train_raw))).astype(np.int64)
     labels = None if parts.labels is None else parts.labels[some]
@@ -128,7 +132,7 @@ def training_page(
         rows = one_per_class(parts.labels, len(parts.train_raw))
         if stages:
             names = None if parts.labels is None else parts.labels[rows]
-            sections.append(reports.progress_section(_normalised(parts, rows), stages, names, rate, parts.record.kind))
+            sections.append(reports.progress_section(_normalised(parts, rows), stages, parts.record.kind, names, rate))
         sections.append(_reconstructions(trained, parts, corruption))
     return reports.page(f"{trained.recipe} on {trained.data}", figures, sections)
 
@@ -138,8 +142,10 @@ def _normalised(parts: Parts, rows: NDArray[np.int64]) -> NDArray[Any]:
 
 
 @torch.inference_mode()
-def _reconstructions(trained: TrainedModel, parts: Parts, corruption: Corruption) -> reports.Section:
+def _reconstructions(trained: TrainedModel, parts: Parts, corruption: Corruption) -> "Section":
     """Rows held out, one per class, in the file's units: as given, as the model saw and gave them back, and PCA's."""
+    from aekit import reports
+
     count = min(8, len(parts.val))
     index = torch.from_numpy(np.linspace(0, len(parts.val) - 1, count).astype(np.int64))
     labels = None

@@ -1,0 +1,442 @@
+"""The program as a user runs it: words, exit codes, outputs that are whole or absent, JSON, and the three promises."""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import h5py
+import numpy as np
+import pytest
+
+from aekit.cli import main
+from aekit.errors import AekitError
+
+QUICK = ("--epochs", "2", "--batch-size", "32")
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def aekit(folder: Path, *words: str, code: int = 0) -> Done:
+    """The program in this process, as its entry point runs it: importing torch for each call would take minutes."""
+    out, err = io.StringIO(), io.StringIO()
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            mock.patch("sys.argv", ["aekit", *words]),
+        ):
+            main()
+    except SystemExit as stop:
+        returncode = stop.code if isinstance(stop.code, int) else 1
+    else:
+        returncode = 0
+    finally:
+        os.chdir(before)
+    done = Done(returncode, out.getvalue(), err.getvalue())
+    assert done.returncode == code, f"{words}: {done}"
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def result(folder: Path, *words: str) -> dict[str, Any]:
+    """The JSON object that a verb prints; stdout holds nothing else."""
+    figures: dict[str, Any] = json.loads(aekit(folder, *words, "--json").stdout)
+    return figures
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def fails(folder: Path, *words: str, says: str, code: int = 1) -> None:
+    """One line on stderr, nothing on stdout, nothing written."""
+    before = sorted(folder.rglob("*"))
+    done = aekit(folder, *words, "--quiet", code=code)
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert says in done.stderr, done.stderr
+    assert sorted(folder.rglob("*")) == before
+
+
+def waves(rows: int = 120, points: int = 64, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    phase = rng.uniform(0, 6, (rows, 1))
+    return (np.sin(np.linspace(0, 9, points) + phase) + 0.1 * rng.normal(size=(rows, points))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a file of traces and a model trained on it under runs/."""
+    folder = tmp_path_factory.mktemp("lab")
+    np.save(folder / "traces.npy", waves())
+    aekit(folder, "train", "conv1d", "--data", "traces.npy", *QUICK)
+    return folder
+
+
+# --- help -------------------------------------------------------------------------------------------------------------
+
+
+def test_help_imports_neither_torch_nor_numpy() -> None:
+    code = (
+        "import sys; sys.argv = ['aekit', '{}', '--help']\n"
+        "from aekit.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "assert not {{'torch', 'numpy'}} & set(sys.modules)"
+    )
+    for verb in ("train", "denoise", "score", "embed", "generate", "info", "recipes", "datasets", "doctor"):
+        done = subprocess.run([sys.executable, "-c", code.format(verb)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "Usage: aekit" in done.stdout
+
+
+def test_wrong_words_exit_2(tmp_path: Path) -> None:
+    for words in (
+        ("train", "conv", "--data", "digits", "--no-such-flag"),
+        ("train",),
+        ("train", "no-such-recipe", "--data", "digits"),
+        ("train", "conv", "--data", "digits", "--set", "nothing"),
+        ("train", "conv", "--data", "digits", "--set", "unknown=3"),
+        ("train", "conv", "--data", "digits", "--corrupt", "salt:1"),
+        ("train", "conv", "--data", "digits", "--error", "huber"),
+        ("score", "x.npy", "--threshold", "often"),
+        ("score", "x.npy", "-o", "-", "--json"),
+        ("score", "x.npy", "--device", "tpu"),
+    ):
+        assert aekit(tmp_path, *words, code=2).stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["recipes", "datasets", "doctor"])
+def test_lists_are_data_on_stdout(verb: str, tmp_path: Path) -> None:
+    assert len(aekit(tmp_path, verb).stdout.splitlines()) > 4
+    assert len(json.loads(aekit(tmp_path, verb, "--json").stdout)) > 4
+
+
+# --- the five verbs ---------------------------------------------------------------------------------------------------
+
+
+def test_train_leaves_a_run_folder(tmp_path: Path) -> None:
+    figures = result(tmp_path, "train", "conv", "--data", "digits", *QUICK)
+    keys = {"run", "recipe", "parameters", "epochs", "train_loss", "val_error", "test_error", "seconds"}
+    assert keys <= set(figures)
+    assert figures["epochs"] == 2
+    run = tmp_path / figures["run"]
+    files = {"model.safetensors", "resume.safetensors", "config.json", "metrics.csv", "report.html"}
+    assert {p.name for p in run.iterdir()} == files
+    rows = table((run / "metrics.csv"))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert float(rows[-1]["val_error"]) == pytest.approx(figures["val_error"])
+    assert figures["test_error"] < 0.2
+    assert b"<html" in (run / "report.html").read_bytes()
+
+
+def test_config_repeats_a_run_and_flags_beat_it(tmp_path: Path) -> None:
+    first = result(tmp_path, "train", "stacked", "--data", "digits", "--lr", "0.002", "--latent", "7", *QUICK)
+    config = f"{first['run']}/config.json"
+    again = result(tmp_path, "train", "--config", config)
+    assert again["run"] != first["run"]
+    assert (again["parameters"], again["val_error"]) == (first["parameters"], first["val_error"])
+    other = result(tmp_path, "train", "--config", config, "--latent", "3")
+    assert other["parameters"] < first["parameters"]
+
+
+def test_denoise_keeps_format_shape_type(lab: Path, tmp_path: Path) -> None:
+    figures = result(lab, "denoise", "traces.npy", "-o", str(tmp_path / "clean.npy"))
+    cleaned = np.load(tmp_path / "clean.npy")
+    assert (cleaned.shape, cleaned.dtype) == ((120, 64), np.float32)
+    assert figures["count"] == 120
+    assert 0.01 < np.abs(cleaned - waves()).mean() < 2
+
+
+def test_denoise_tells_the_gain_where_the_clean_data_is_known(lab: Path, tmp_path: Path) -> None:
+    clean = np.sin(np.linspace(0, 9, 64) + np.random.default_rng(0).uniform(0, 6, (120, 1))).astype(np.float32)
+    np.save(tmp_path / "truth.npy", clean)
+    words = ("denoise", "traces.npy", "--clean", str(tmp_path / "truth.npy"), "-o", str(tmp_path / "c.npy"))
+    figures = result(lab, *words, "--report", str(tmp_path / "r.html"))
+    cleaned, noisy = np.load(tmp_path / "c.npy"), waves()
+    expected = 10 * np.log10(((noisy - clean) ** 2).sum(1) / ((cleaned - clean) ** 2).sum(1))
+    assert figures["snr_gain_db"] == pytest.approx(float(expected.mean()), abs=2e-3)
+    assert (tmp_path / "r.html").stat().st_size > 10_000
+
+
+def test_long_records_are_denoised_in_windows(lab: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "long.npy", waves(2, 1000))
+    model = str(lab / "runs" / "conv1d-traces-1")
+    result(tmp_path, "denoise", "long.npy", "--model", model)
+    assert np.load(tmp_path / "long.denoised.npy").shape == (2, 1000)
+    figures = result(tmp_path, "score", "long.npy", "--model", model)
+    rows = table((tmp_path / "long.scores.csv"))
+    assert figures["count"] == len(rows) == 2 * 16
+    assert [row["start"] for row in rows[:3]] == ["0", "64", "128"]
+
+
+def test_score_as_typed(lab: Path) -> None:
+    with h5py.File(lab / "ecg.h5", "w") as file:
+        file["x"] = np.concatenate([waves(100, seed=1), 3 * np.random.default_rng(2).normal(size=(20, 64))])
+        file["labels"] = np.repeat([0, 1], [100, 20])
+    done = aekit(lab, "score", "ecg.h5", "--threshold", "auto", "--json", "--map", "map.npy", "--report", "s.html")
+    figures = json.loads(done.stdout)
+    assert {"count", "flagged", "rule", "threshold", "auroc", "average_precision", "f1", "pca_auroc"} <= set(figures)
+    assert "runs/conv1d-traces-1" in done.stderr  # what was chosen, and why
+    assert figures["auroc"] > 0.95
+    rows = table((lab / "ecg.scores.csv"))
+    assert list(rows[0]) == ["row", "score", "p_value", "anomaly", "label"]
+    assert [row["row"] for row in rows] == [str(i) for i in range(120)]
+    assert sum(int(row["anomaly"]) for row in rows) == figures["flagged"]
+    errors = np.load(lab / "map.npy")
+    np.testing.assert_allclose(errors.mean(axis=1), [float(r["score"]) for r in rows], rtol=1e-4)
+
+
+def test_scores_go_to_stdout_on_a_dash(lab: Path) -> None:
+    done = aekit(lab, "score", "traces.npy", "-o", "-", "--quiet")
+    assert len(done.stdout.splitlines()) == 121
+    assert done.stderr == ""
+
+
+def test_rule_is_moved_without_training_again(lab: Path, tmp_path: Path) -> None:
+    flagged = {}
+    for rule in ("fpr=0.01", "fpr=0.2", "quantile=0.5", "0.0", "mean+2std"):
+        out = str(tmp_path / f"{rule}.csv")
+        flagged[rule] = result(lab, "score", "traces.npy", "--threshold", rule, "-o", out)["flagged"]
+    assert flagged["fpr=0.01"] <= flagged["fpr=0.2"] <= flagged["quantile=0.5"] <= flagged["0.0"] == 120
+
+
+def test_embed_keeps_order_and_labels(tmp_path: Path) -> None:
+    aekit(tmp_path, "train", "undercomplete", "--data", "digits", *QUICK)
+    figures = result(tmp_path, "embed", "digits", "--report", "e.html")
+    latents = np.load(tmp_path / "digits.latents.npy")
+    assert latents.shape == (figures["count"], 3)
+    labels = table((tmp_path / "digits.latents.labels.csv"))
+    assert len(labels) == len(latents)
+    assert (tmp_path / "digits.latents.png").read_bytes()[:4] == b"\x89PNG"
+    result(tmp_path, "embed", "digits", "-o", "z.npz")
+    with np.load(tmp_path / "z.npz") as arrays:
+        assert sorted(len(arrays[k]) for k in arrays) == [len(latents)] * 2
+
+
+def test_generate_from_prior_mixture_and_between(tmp_path: Path) -> None:
+    for recipe in ("vae", "conv"):
+        aekit(tmp_path, "train", recipe, "--data", "digits", *QUICK)
+        words = ("generate", "--model", f"runs/{recipe}-digits-1", "-n", "12")
+        assert result(tmp_path, *words, "-o", f"{recipe}.npy")["count"] == 12
+        samples = np.load(tmp_path / f"{recipe}.npy")
+        assert samples.shape == (12, 8, 8)
+        assert 0 <= samples.min() <= samples.max() <= 16
+        aekit(tmp_path, *words, "-o", f"{recipe}.png")
+        assert (tmp_path / f"{recipe}.png").read_bytes()[:4] == b"\x89PNG"
+    between = ("generate", "--between", "0", "5", "--steps", "4", "--data", "digits", "--model", "runs/conv-digits-1")
+    result(tmp_path, *between, "-o", "way.npy")
+    result(tmp_path, "denoise", "digits", "-o", "all.npy", "--model", "runs/conv-digits-1")
+    way, reconstructed = np.load(tmp_path / "way.npy"), np.load(tmp_path / "all.npy")
+    np.testing.assert_allclose(way[[0, -1]], reconstructed[[0, 5]], atol=1e-3)  # both ends are reached
+
+
+def test_info_knows_files_models_and_data(lab: Path) -> None:
+    assert json.loads(aekit(lab, "info", "traces.npy", "--json").stdout)["rows"] == 120
+    assert json.loads(aekit(lab, "info", "runs/conv1d-traces-1", "--json").stdout)["recipe"] == "conv1d"
+    assert json.loads(aekit(lab, "info", "digits", "--json").stdout)["kind"] == "image"
+
+
+def test_dry_run_prints_layers_and_writes_nothing(tmp_path: Path) -> None:
+    done = aekit(tmp_path, "train", "conv", "--data", "digits", "--dry-run", "--json")
+    layers = json.loads(done.stdout)["layers"]
+    assert sum(layer["parameters"] for layer in layers) == json.loads(done.stdout)["parameters"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_from_starts_from_the_weights_of_a_model(lab: Path, tmp_path: Path) -> None:
+    words = ("train", "conv1d", "--data", str(lab / "traces.npy"), "--steps", "1", "--lr", "1e-12")
+    model = str(lab / "runs" / "conv1d-traces-1")
+    warm, cold = result(tmp_path, *words, "--from", model), result(tmp_path, *words)
+    assert warm["val_error"] < cold["val_error"]
+
+
+def test_normal_trains_on_these_classes_alone(tmp_path: Path) -> None:
+    done = aekit(tmp_path, "train", "stacked", "--data", "digits", "--normal", "1,7", *QUICK)
+    assert "rows are of the normal class 1, 7" in done.stderr
+    figures = result(tmp_path, "score", "digits")
+    assert figures["auroc"] > 0.6  # the other digits count as anomalies
+    fails(tmp_path, "train", "stacked", "--data", "digits", "--normal", "11", says="no row has the label '11'")
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_model_two_commands_are_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "traces.npy", waves())
+    for verb in ("denoise", "score", "embed"):
+        fails(tmp_path, verb, "traces.npy", says=f"then `aekit {verb} traces.npy`")
+        fails(tmp_path, verb, "traces.npy", says="`aekit train ")
+    fails(tmp_path, "generate", says="aekit train vae")
+
+
+BAD = {
+    "missing.npy": (None, "missing.npy"),
+    "empty.npy": (b"", "empty"),
+    "noise.npy": (b"\x93NUMPY what", "noise.npy"),
+    "named.h5": (b"not hdf5 at all", "named.h5"),
+    "text.csv": (b"1,2,3\n4,five,6\n", "text.csv"),
+    "ragged.csv": (b"1,2,3\n4,5\n", "ragged.csv"),
+    "strange.xyz": (b"1", "strange.xyz"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("verb", ["train", "denoise", "score", "embed", "info"])
+def test_bad_files_are_told_in_one_line(lab: Path, tmp_path: Path, name: str, verb: str) -> None:
+    content, says = BAD[name]
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    model = ("--model", str(lab / "runs" / "conv1d-traces-1"))
+    words = {"train": ("train", "conv1d", "--data", name), "info": ("info", name)}.get(verb, (verb, name, *model))
+    if verb == "info":
+        done = aekit(tmp_path, *words, code=1)
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert says in done.stderr
+    else:
+        fails(tmp_path, *words, says=says)
+
+
+@pytest.mark.parametrize("verb", ["train", "denoise", "score", "embed"])
+def test_bad_values_are_told_in_one_line(lab: Path, tmp_path: Path, verb: str) -> None:
+    x = waves()
+    x[70, 3] = np.nan
+    np.save(tmp_path / "nan.npy", x)
+    np.save(tmp_path / "pickled.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    np.save(tmp_path / "none.npy", waves()[:0])
+    np.save(tmp_path / "narrow.npy", waves()[:, :30])
+    np.savez(tmp_path / "several.npz", a=waves(), b=waves())
+    model = str(lab / "runs" / "conv1d-traces-1")
+
+    def words(name: str) -> tuple[str, ...]:
+        return ("train", "conv1d", "--data", name) if verb == "train" else (verb, name, "--model", model)
+
+    fails(tmp_path, *words("nan.npy"), says="row 70, value 3 is NaN")
+    fails(tmp_path, *words("pickled.npy"), says="pickled.npy")
+    fails(tmp_path, *words("none.npy"), says="none.npy")
+    fails(tmp_path, *words("several.npz"), says="holds several arrays: a (120, 64), b (120, 64)")
+    if verb == "train":
+        np.save(tmp_path / "flat.npy", np.ones((50, 64)))
+        np.save(tmp_path / "one.npy", waves()[:1])
+        fails(tmp_path, *words("flat.npy"), says="constant data")
+        fails(tmp_path, *words("one.npy"), says="one.npy")
+    else:
+        fails(tmp_path, *words("narrow.npy"), says="1x64")
+
+
+def test_outputs_are_never_overwritten_unasked(lab: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.npy"
+    out.write_text("precious")
+    for verb, data in (("denoise", "traces.npy"), ("embed", "traces.npy"), ("score", "traces.npy")):
+        fails(lab, verb, data, "-o", str(out), says="exists already")
+    fails(lab, "generate", "-o", str(out), says="exists already")
+    fails(lab, "train", "conv1d", "--data", "traces.npy", "-o", "runs/conv1d-traces-1", says="exists already")
+    assert out.read_text() == "precious"
+    fails(lab, "denoise", "traces.npy", "-o", str(tmp_path / "gone" / "x.npy"), says="does not exist")
+    aekit(lab, "denoise", "traces.npy", "-o", str(out), "--force")
+    assert np.load(out).shape == (120, 64)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_folder_that_is_not_writable_is_told(lab: Path, tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    fails(lab, "denoise", "traces.npy", "-o", str(tmp_path / "locked" / "x.npy"), says="not writable")
+
+
+def test_model_files_that_are_no_use_are_told(lab: Path, tmp_path: Path) -> None:
+    whole = (lab / "runs" / "conv1d-traces-1" / "model.safetensors").read_bytes()
+    (tmp_path / "short.safetensors").write_bytes(whole[: len(whole) // 2])
+    traces = str(lab / "traces.npy")
+    fails(tmp_path, "score", traces, "--model", "short.safetensors", says="short.safetensors")
+    fails(tmp_path, "score", traces, "--model", "gone", says="gone")
+    fails(tmp_path, "score", traces, "--model", traces, says="not a model file")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk_is_told_and_leaves_nothing(lab: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path\n"
+        "plain = Path.with_name\n"
+        "Path.with_name = lambda self, name: Path('/dev/full') if name[:5] == '.full' else plain(self, name)\n"
+        "sys.argv = ['aekit', 'score', 'traces.npy', '-o', 'full.csv']\n"
+        "from aekit.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=lab, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "disk is full" in done.stderr
+    assert not (lab / "full.csv").exists()
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "aekit", *words]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+
+
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_stopped_training_resumes_to_the_same_weights(tmp_path: Path, stop: signal.Signals, code: int) -> None:
+    words = ("train", "stacked", "--data", "digits", "--epochs", "12", "--batch-size", "16")
+    aekit(tmp_path, *words, "-o", "straight")
+    process = start(tmp_path, *words, "-o", "stopped")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("epoch 3/"):
+            process.send_signal(stop)
+            break
+    process.communicate()
+    if process.returncode == 0:
+        pytest.skip("training was over before the signal came")
+    assert process.returncode == code
+    aekit(tmp_path, "train", "--resume", "stopped")
+    straight, resumed = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("straight", "stopped"))
+    size = int.from_bytes(straight[:8], "little")
+    assert straight[8 + size :] == resumed[8 + int.from_bytes(resumed[:8], "little") :]
+
+
+def test_killed_while_writing_leaves_the_old_output(lab: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "big.npy", np.tile(waves(), (400, 1)))
+    (tmp_path / "out.npy").write_text("old")
+    model = str(lab / "runs" / "conv1d-traces-1")
+    process = start(tmp_path, "denoise", "big.npy", "-o", "out.npy", "--force", "--model", model)
+    while process.poll() is None and not list(tmp_path.glob(".out.npy.*")):
+        time.sleep(0.005)  # until the temporary file is there
+    process.kill()
+    process.communicate()
+    assert (tmp_path / "out.npy").read_text() == "old" or np.load(tmp_path / "out.npy").shape == (48_000, 64)
+
+
+def test_resume_refuses_other_words_and_other_data(lab: Path, tmp_path: Path) -> None:
+    fails(tmp_path, "train", "conv", "--resume", "x", says="give it alone", code=2)
+    fails(tmp_path, "train", "--resume", "gone", says="config.json")
+
+
+def test_python_object_has_the_verbs_on_arrays(lab: Path) -> None:
+    import aekit as package
+
+    model = package.load(str(lab / "runs" / "conv1d-traces-1"))
+    x = waves(10)
+    assert model.denoise(x).shape == x.shape
+    assert model.score(x).shape == (10,)
+    assert model.score(x, threshold="fpr=0.05").flagged.shape == (10,)
+    assert model.embed(x).shape[0] == 10
+    assert model.generate(3, seed=1).shape == (3, 1, 64)
+    np.testing.assert_array_equal(model.generate(3, seed=1), model.generate(3, seed=1))
+    with pytest.raises(AekitError, match="NaN"):
+        model.score(np.full((2, 64), np.nan, np.float32))
