@@ -21,8 +21,10 @@ from aekit.models import MODELS, build
 from aekit.trained import Mixture, TrainedModel
 
 FORMAT = 1
-_PLAIN = ("recipe", "model", "settings", "sample_shape", "kind", "sampling_rate", "error", "corruption", "normal")
-_PLAIN += ("precision", "data", "fingerprint", "figures")
+_PLAIN = (
+    *("recipe", "model", "settings", "sample_shape", "kind", "sampling_rate", "error", "corruption", "normal"),
+    *("precision", "data", "fingerprint", "figures"),
+)
 
 
 def save(trained: TrainedModel, path: Path) -> None:
@@ -68,9 +70,8 @@ def _rebuild(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> 
     network = build(header["model"], sample_shape, settings)
     network.load_state_dict({k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")})
     network.eval()
-    normalisation = Normalisation(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in header["normalisation"].items()}
-    )
+    told: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in header["normalisation"].items()}
+    normalisation = Normalisation(**told)
     pca = PCA(tensors["pca/mean"], tensors["pca/components"]) if "pca/mean" in tensors else None
     mixture = None
     if "mixture/weights" in tensors:
@@ -107,12 +108,12 @@ def load_resume(path: Path) -> dict[str, Any]:
     plain = headers["resume"]
     if plain.get("format") != FORMAT:
         raise AekitError(f"{path}: written by another version of aekit; start the run again")
-    groups: dict[str, dict[str, Tensor]] = {"model": {}} | {f"optimiser{i}": {} for i in range(plain["optimisers"])}
+    names = ["model", *(f"optimiser{i}" for i in range(plain["optimisers"]))]
+    groups: dict[str, dict[str, Tensor]] = {name: {} for name in names}
     for name, value in tensors.items():
         group, _, key = name.partition("/")
         groups[group][key] = value
-    optimisers = [groups[f"optimiser{i}"] for i in range(plain["optimisers"])]
-    return plain | {"model": groups["model"], "optimisers": optimisers}
+    return {**plain, "model": groups["model"], "optimisers": [groups[name] for name in names[1:]]}
 
 
 def _write(path: Path, tensors: dict[str, Tensor], headers: dict[str, Any]) -> None:

@@ -153,7 +153,7 @@ def _denoise_long(trained: TrainedModel, samples: Array, run: Run) -> NDArray[np
         for i in range(0, len(places), run.batch_size):
             some = places[i : i + run.batch_size]
             for place, cleaned in zip(some, _denoise(trained, cut(sample, some), run), strict=True):
-                result[(row, slice(None), *place)] += cleaned * weight
+                result[row][(slice(None), *place)] += cleaned * weight
     return result / total
 
 
@@ -233,11 +233,11 @@ def _assemble(maps: Array, samples: Array, starts: list[tuple[int, ...]], traine
     """Error maps of windows (K, C, ...) as maps of the samples they were cut from."""
     if not starts:
         return maps
-    result = np.zeros(samples.shape, dtype=np.float32)
+    result: NDArray[np.float32] = np.zeros(samples.shape, dtype=np.float32)
     per_row = len(starts) // len(samples)
     for i, (start, values) in enumerate(zip(starts, maps, strict=True)):
         place = tuple(slice(s, s + w) for s, w in zip(start, trained.sample_shape[1:], strict=True))
-        result[(i // per_row, slice(None), *place)] = values
+        result[i // per_row][(slice(None), *place)] = values
     return result
 
 

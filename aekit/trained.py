@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from aekit.baseline import PCA
 from aekit.batches import Normalisation
+from aekit.records import Kind
 
 
 @dataclass
@@ -25,7 +26,7 @@ class TrainedModel:
     model: str
     settings: dict[str, Any]  # keyword arguments of the network
     sample_shape: tuple[int, ...]  # (C, ...)
-    kind: str  # image, series or table
+    kind: Kind
     sampling_rate: float | None  # Hz
     normalisation: Normalisation
     error: str

@@ -200,8 +200,8 @@ def _order(rows: int, wanted: int, seed: int, device: torch.device) -> Tensor:
 def _seed_step(model: nn.Module, noise: torch.Generator, seed: int) -> None:
     noise.manual_seed(seed)
     torch.manual_seed(seed)  # dropout draws from the global generator
-    if hasattr(model, "seed"):
-        model.seed.fill_(seed)
+    if isinstance(own := getattr(model, "seed", None), Tensor):
+        own.fill_(seed)
 
 
 def _schedule(settings: TrainSettings, progress: float) -> float:

@@ -94,9 +94,8 @@ def score_conv(model: nn.Module, images: np.ndarray) -> Timing:
     """Mean squared error of each sample, in batches of 64; the error is their mean."""
     model.eval()
     start = time.perf_counter()
-    scores = []
-    for x in DataLoader(Pictures(images), batch_size=64):
-        scores.append((model(x) - x).square().mean(dim=(1, 2, 3)))
+    batches = DataLoader(Pictures(images), batch_size=64)
+    scores = [(model(x) - x).square().mean(dim=(1, 2, 3)) for x in batches]
     mean = torch.cat(scores).mean().item()
     return Timing(time.perf_counter() - start, len(images), mean)
 

@@ -31,7 +31,7 @@ class Autoencoder:
         seen = inference.Seen()
         cleaned = np.concatenate(list(inference.denoise(self.trained, record, self._run, seen, _ignore)))
         if x.dtype.kind in "iu":
-            limits = np.iinfo(x.dtype)
+            limits: np.iinfo[Any] = np.iinfo(x.dtype.name)
             cleaned = cleaned.round().clip(limits.min, limits.max)
         return cleaned.astype(x.dtype)
 

@@ -146,10 +146,10 @@ def find_model(record: Record, verb: str, options: Options, talk: Talk) -> tuple
         check_fits(trained, record)
         return _ready(trained, options)
     for path in newest_runs():
-        trained = _load_if_fits(path, record, verb)
-        if trained is not None:
-            talk.say(f"model: {path.parent} ({trained.recipe} trained on {trained.data}), the newest run that fits")
-            return _ready(trained, options)
+        found = _load_if_fits(path, record, verb)
+        if found is not None:
+            talk.say(f"model: {path.parent} ({found.recipe} trained on {found.data}), the newest run that fits")
+            return _ready(found, options)
     recipe = _suggest(record, verb)
     raise AekitError(
         f"{record.source}: no model under {RUNS}/ fits rows of shape {times(record.sample_shape)}; run "

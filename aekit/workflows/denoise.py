@@ -10,6 +10,7 @@ from aekit import formats, inference
 from aekit.errors import AekitError
 from aekit.files import check_free, whole
 from aekit.records import Array, Record
+from aekit.trained import TrainedModel
 from aekit.workflows import common
 from aekit.workflows.common import Clock, Options, Talk
 
@@ -91,7 +92,7 @@ class _Gain:
 
 
 def _report(
-    trained: inference.TrainedModel,
+    trained: TrainedModel,
     record: Record,
     truth: Record | None,
     run: inference.Run,

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from aekit import formats, inference
 from aekit.baseline import fit_pca
+from aekit.batches import as_tensor
 from aekit.errors import AekitError
 from aekit.files import check_free, whole
 from aekit.records import record_of
@@ -80,7 +81,7 @@ def _maps(z: NDArray[np.float32], seed: int, talk: Talk) -> dict[str, NDArray[np
 
     if not np.isfinite(z).all():
         raise AekitError("a latent is not a number: the model diverged in training; train it again with a smaller --lr")
-    tensor = inference.as_tensor(z)
+    tensor = as_tensor(z)
     maps = {"PCA": fit_pca(tensor, 2).transform(tensor).numpy()}
     if maps["PCA"].shape[1] == 1:
         maps["PCA"] = np.column_stack([maps["PCA"], np.zeros(len(z), np.float32)])

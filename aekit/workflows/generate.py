@@ -54,8 +54,7 @@ def generate(
     if path.suffix == ".png":
         from aekit import reports  # matplotlib takes a second
 
-        kind = "image" if len(trained.sample_shape) == 3 else "series"
-        figure = reports.sample_grid(samples, kind, columns=len(samples) if between is not None else None)
+        figure = reports.sample_grid(samples, trained.kind, columns=len(samples) if between is not None else None)
         with whole(path, options.force) as temporary:
             reports.save_figure(figure, temporary)
     else:

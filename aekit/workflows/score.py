@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aekit import formats, inference, thresholds
+from aekit.batches import as_tensor, undo
 from aekit.errors import AekitError
 from aekit.files import check_free, whole
 from aekit.records import Record
@@ -45,7 +46,7 @@ def score(
         )
     if run.precision != trained.precision:
         talk.say(f"calibrated in {trained.precision}, scored in {run.precision}: p-values are approximate")
-    given = normal if normal is not None else ",".join(trained.normal) if _known(trained, record) else None
+    given = normal or _known_normal(trained, record)
     classes = common.parse_normal(given, data, record) if record.labels is not None else None
     anomalous = common.anomalous_rows(record, classes)
 
@@ -80,13 +81,11 @@ def score(
     return figures
 
 
-def _known(trained: TrainedModel, record: Record) -> bool:
-    """Whether the record's labels hold the classes that the model was trained on as normal."""
-    return (
-        trained.normal is not None
-        and record.labels is not None
-        and bool(set(trained.normal) & set(map(str, record.labels)))
-    )
+def _known_normal(trained: TrainedModel, record: Record) -> str | None:
+    """The classes that the model was trained on as normal, where the record's labels hold one of them."""
+    if trained.normal is None or record.labels is None:
+        return None
+    return ",".join(sorted(set(trained.normal) & set(map(str, record.labels)))) or None
 
 
 def _scores(
@@ -177,10 +176,10 @@ def _examples(
     middle = order[len(order) // 2 : len(order) // 2 + 4]
     rows = np.unique(np.concatenate([middle, order[-4:]]))
     samples = np.concatenate([record.to_samples(np.array(record.read(int(r), int(r) + 1))) for r in rows])
-    x, offset, scale = trained.normalisation.apply(inference.as_tensor(samples))
+    x, offset, scale = trained.normalisation.apply(as_tensor(samples))
     (result,) = list(inference.forward(trained, samples, run))
-    x_hat = inference.undo(result.output.x_hat.cpu(), offset, scale).numpy()
-    pca = None if trained.pca is None else inference.undo(trained.pca.reconstruct(x), offset, scale).numpy()
+    x_hat = undo(result.output.x_hat.cpu(), offset, scale).numpy()
+    pca = None if trained.pca is None else undo(trained.pca.reconstruct(x), offset, scale).numpy()
     names = record.labels[rows] if record.labels is not None else None
     if truth is not None and names is None:
         names = np.where(truth[rows], "anomaly", "normal")
