@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -19,6 +20,7 @@ from torch.nn.utils import clip_grad_norm_
 from aekit.batches import Rows
 from aekit.corruptions import Corruption, corrupt
 from aekit.objectives import ERRORS, Phase, mse, objective
+from aekit.optimisers import Muon
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 EVALUATION_ROWS = 1000
@@ -35,7 +37,8 @@ class TrainSettings:
     weight_decay: float = 0.0
     schedule: Literal["one-cycle", "constant"] = "one-cycle"
     warmup: float = 0.3  # share of a one-cycle run in which the learning rate rises
-    betas: tuple[float, float] = (0.9, 0.999)
+    optimiser: Literal["adamw", "muon"] = "adamw"  # muon moves matrices, adamw then only biases
+    betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
     clip: float | None = None  # norm that gradients are clipped to
     error: str = "mse"
     beta: float = 1.0
@@ -91,12 +94,12 @@ def fit(
     per_epoch = steps_in_epoch(len(train), settings.batch_size)
     total = settings.steps if settings.steps is not None else settings.epochs * per_epoch
     phases = phases_of(model, settings)
-    optimisers = [_optimiser(phase, settings) for phase in phases]
+    optimisers = [_optimisers(phase, settings) for phase in phases]
     done, best, stale = 0, math.inf, 0
     if resume is not None:
         done, best, stale = resume["step"], resume["best"], resume["stale"]
         model.load_state_dict(resume["model"])
-        for optimiser, state in zip(optimisers, resume["optimisers"], strict=True):
+        for optimiser, state in zip(chain(*optimisers), resume["optimisers"], strict=True):
             _restore(optimiser, state)
     noise = torch.Generator(device)
 
@@ -111,18 +114,19 @@ def fit(
             _seed_step(model, noise, mix(settings.seed, 1, done))
             batch = train.batch(index)
             batch = batch._replace(x=corrupt(batch.x, corruption, noise))
-            for phase, optimiser in zip(phases, optimisers, strict=True):
+            for phase, movers in zip(phases, optimisers, strict=True):
                 if done % phase.every:
                     continue
-                for group in optimiser.param_groups:
-                    group["lr"] = (phase.lr or settings.lr) * _schedule(settings, done / total)
-                optimiser.zero_grad(set_to_none=True)
+                for parameter in phase.parameters:
+                    parameter.grad = None
                 with precision_context(settings.precision, device):
                     losses = phase.loss(batch)
                 losses["loss"].backward()  # type: ignore[no-untyped-call]
                 if settings.clip is not None:
                     clip_grad_norm_(phase.parameters, settings.clip)
-                optimiser.step()
+                for optimiser in movers:
+                    optimiser.param_groups[0]["lr"] = (phase.lr or settings.lr) * _schedule(settings, done / total)
+                    optimiser.step()
                 for name, value in losses.items():
                     key = name if len(phases) == 1 else f"{phase.name}_{name}"
                     sums[key] = (
@@ -147,7 +151,7 @@ def fit(
             lambda progress=progress: {  # type: ignore[misc]
                 **progress,
                 "model": model.state_dict(),
-                "optimisers": [_state(optimiser) for optimiser in optimisers],
+                "optimisers": [_state(optimiser) for optimiser in chain(*optimisers)],
             },
         )
         if settings.patience is not None and stale >= settings.patience:
@@ -213,14 +217,13 @@ def _schedule(settings: TrainSettings, progress: float) -> float:
     return (1 + math.cos(math.pi * (progress - settings.warmup) / (1 - settings.warmup))) / 2
 
 
-def _optimiser(phase: Phase, settings: TrainSettings) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(
-        phase.parameters,
-        lr=phase.lr or settings.lr,
-        betas=settings.betas,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+def _optimisers(phase: Phase, settings: TrainSettings) -> list[torch.optim.Optimizer]:
+    """AdamW for all parameters, or Muon for matrices and AdamW for the others."""
+    lr = phase.lr or settings.lr
+    matrices = [p for p in phase.parameters if p.dim() > 1] if settings.optimiser == "muon" else []
+    others = phase.parameters if not matrices else [p for p in phase.parameters if p.dim() <= 1]
+    adamw = torch.optim.AdamW(others, lr=lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True)
+    return [adamw, Muon(matrices, lr)] if matrices else [adamw]
 
 
 def _state(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

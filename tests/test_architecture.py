@@ -14,7 +14,7 @@ STEPS = [
     ["trained"],
     ["models", "baseline"],
     ["layers", "objectives", "corruptions", "datasets", "batches"],
-    ["formats", "synthetic"],
+    ["formats", "synthetic", "optimisers"],
     ["kernels", "records", "files"],
     ["errors"],
 ]

@@ -38,7 +38,7 @@ def samples(folder: Path) -> list[Path]:
     np.save(folder / "fortran.npy", np.asfortranarray(X))
     with h5py.File(folder / "chunked.h5", "w") as f:
         f.create_dataset("g/x", data=X, chunks=(4, 40), compression="gzip", shuffle=True)
-        f["g/y"] = ["a", "b"] * 3
+        f["g/y"] = np.array([b"a", b"b"] * 3)  # HDF5 itself may hang on a damaged heap of strings of any length
     (folder / "table.csv").write_text("a,b,label\n" + "".join(f"{i}.5,-{i}e3,c{i % 2}\n" for i in range(9)))
     Image.fromarray(PIXELS[..., 0].astype("u2") * 200).save(folder / "grey16.png")
     return [*paths, *(folder / name for name in ("packed.npz", "fortran.npy", "chunked.h5", "table.csv", "grey16.png"))]

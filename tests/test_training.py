@@ -1,8 +1,9 @@
 """The loop: resuming, the contract with models of other kinds, the choice of the best epoch, determinism."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from aekit.corruptions import parse_corruption
 from aekit.layers import channels_last
 from aekit.models import build
 from aekit.objectives import Phase, zeros
+from aekit.optimisers import orthogonalise
 from aekit.records import Batch, Output
 from aekit.training import Epoch, TrainSettings, fit, steps_in_epoch
 
@@ -56,19 +58,25 @@ CASES: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
 ]
 
 
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 @pytest.mark.parametrize(("model", "settings", "corruption"), CASES, ids=[c[0] for c in CASES])
 def test_resumed_run_has_the_same_weights_bit_for_bit(
-    model: str, settings: dict[str, Any], corruption: tuple[str, ...], tmp_path: Any
+    model: str,
+    settings: dict[str, Any],
+    corruption: tuple[str, ...],
+    optimiser: Literal["adamw", "muon"],
+    tmp_path: Any,
 ) -> None:
     more = {"corruption": parse_corruption(corruption)}
+    short = replace(SHORT, optimiser=optimiser)
     straight = network(model, **settings)
-    last = run(straight, SHORT, **more)[-1]
+    last = run(straight, short, **more)[-1]
 
     stopped = network(model, **settings)
-    checkpoint.save_resume(run(stopped, SHORT, stop_after=2, **more)[-1].state(), tmp_path / "resume.safetensors")
+    checkpoint.save_resume(run(stopped, short, stop_after=2, **more)[-1].state(), tmp_path / "resume.safetensors")
     resumed = network(model, **settings)
     state = checkpoint.load_resume(tmp_path / "resume.safetensors")
-    again = run(resumed, SHORT, resume=state, **more)
+    again = run(resumed, short, resume=state, **more)
 
     assert [e.number for e in again] == [3, 4]
     assert again[-1].metrics["val_error"] == last.metrics["val_error"]
@@ -224,6 +232,14 @@ def test_adversarial_phases_move_their_own_parameters_and_resume_exactly() -> No
     list(fit(resumed, rows, rows, settings, resume=state))
     for a, b in zip(straight.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_muon_update_is_nearly_orthogonal_as_in_float64() -> None:
+    x = torch.randn(3, 20, 70, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalise(x))
+    assert float(values.min()) > 0.5
+    assert float(values.max()) < 1.5
+    torch.testing.assert_close(orthogonalise(x).double(), orthogonalise(x.double()), rtol=1e-3, atol=1e-4)
 
 
 def test_learning_rate_rises_once_and_falls_to_nothing() -> None:

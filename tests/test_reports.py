@@ -1,0 +1,436 @@
+"""Reports: self-contained, escaped, the same bytes for the same input, and whole on whatever data they are given."""
+
+import ast
+import html.parser
+import math
+import re
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from PIL import Image
+
+from aekit import reports
+from aekit.reports.images import paint, shrink
+from aekit.reports.page import number
+from aekit.reports.style import HUES, PALETTE, shown
+from aekit.reports.traces import MOST_POINTS, thin
+from aekit.reports.values import bounds, classes, moments, snr_db, spectrum, spread
+
+RNG = np.random.default_rng(0)
+NASTY = ["<script>alert(1)</script>", "$x_2$", "_hidden", "", "a\x00b\nc", "q\"'&", "名前", "half \udcff", "x" * 300]
+FEW = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+IMAGES, COLOURS = RNG.random((12, 1, 9, 7)), RNG.random((12, 3, 8, 8))
+SERIES, TABLE = RNG.normal(size=(12, 1, 50)), RNG.normal(size=(12, 1, 4))
+SAMPLES = {"image": IMAGES, "series": SERIES, "table": TABLE}
+
+
+class Reader(html.parser.HTMLParser):
+    """Keeps what a page refers to and its ids, and sees to it that tags are closed in order."""
+
+    def __init__(self):
+        super().__init__(convert_charrefs=True)
+        self.open, self.links, self.ids, self.tags, self.text = [], [], [], set(), []
+
+    def handle_starttag(self, tag, attrs, closed=False):
+        self.tags.add(tag)
+        for name, value in attrs:
+            assert not name.startswith("on"), name
+            if name == "id":
+                self.ids.append(value)
+            if name in ("src", "href", "xlink:href", "data", "action", "srcset", "poster"):
+                self.links.append(value)
+            self.links += re.findall(r"url\((.*?)\)", value or "")
+        if not closed and tag not in ("meta", "br", "link", "img"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs, closed=True)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def check(*sections, title="t", facts=None):
+    """The page of these sections, read: nothing from outside, ids unique and every reference to one of them."""
+    text = reports.page(title, facts or {}, sections)
+    reader = Reader()
+    reader.feed(text)
+    assert not reader.open
+    assert not {"script", "link", "iframe", "object", "embed", "form"} & reader.tags
+    assert len(set(reader.ids)) == len(reader.ids)
+    for link in reader.links:
+        assert link.startswith("data:image/png;base64,") or link.removeprefix("#") in reader.ids, link
+    assert "http:" not in text
+    assert "https:" not in text
+    assert "@import" not in text
+    assert "nan" not in re.sub(r"base64,[\w+/=\s]*", "", text)
+    text.encode("utf-8")
+    return text, reader
+
+
+def sections_of(kind, labels):
+    """Every section there is, on a few samples of a kind."""
+    x = SAMPLES[kind]
+    scores = np.abs(x).mean(axis=(1, *range(2, x.ndim)))
+    metrics = [
+        {
+            "epoch": e,
+            "train_loss": 1 / e,
+            "val_error": 1.1 / e,
+            "penalty": 0.0,
+            "seconds": 1.0,
+            "samples_per_second": 9.0,
+        }
+        for e in (1, 2, 3)
+    ]
+    maps = {"PCA": RNG.normal(size=(12, 2)), "t-SNE": RNG.normal(size=(12, 2))}
+    return [
+        reports.data_section(x, kind, labels, 100.0 if kind == "series" else None),
+        reports.training_section(metrics, 3, 0.5),
+        reports.progress_section(x[:3], [(1, 0 * x[:3]), (2, 0.5 * x[:3])], kind, labels[:3]),
+        reports.reconstruction_section(x, 0.9 * x, kind, scores, labels, 0.8 * x, x + 0.1),
+        reports.denoising_section(x + 0.1, 0.9 * x, kind, x),
+        reports.scores_section(
+            scores, scores, scores > np.median(scores), 0.5, "fpr=0.01", {"auroc": 0.9}, {"auroc": 0.8}
+        ),
+        reports.embedding_section(maps, labels, {"silhouette": 0.1}),
+        reports.units_section(np.abs(x.reshape(12, -1)), labels),
+    ]
+
+
+@pytest.mark.parametrize("kind", SAMPLES)
+def test_a_page_refers_to_nothing_outside_and_says_the_same_twice(kind):
+    labels = np.array(["a", "b", "c"] * 4)
+    facts = {"recipe": "conv", "parameters": 213013}
+    first, reader = check(*sections_of(kind, labels), title="conv", facts=facts)
+    global RNG
+    RNG = np.random.default_rng(0)
+    assert "213,013" in first
+    assert "PCA" in "".join(reader.text)
+    assert len(first) < 3_000_000
+    second = [reports.data_section(SAMPLES[kind], kind, labels) for _ in range(2)]
+    assert reports.page("t", {}, second[:1]) == reports.page("t", {}, second[1:])
+
+
+@pytest.mark.parametrize("kind", SAMPLES)
+def test_names_are_escaped_wherever_they_stand(kind):
+    labels = np.array((NASTY + ["z", "y", "w"])[:12], object)
+    sections = sections_of(kind, labels)
+    sections.append(reports.data_section(TABLE, "table", labels, columns=NASTY[:4]))
+    sections.append(reports.reconstruction_section(TABLE, TABLE, "table", columns=NASTY[:4]))
+    name = NASTY[0]
+    table = reports.Table([name, "b"], [[name, 1.5]], name)
+    sections.append(reports.Section(name, name, [], [table]))
+    text, _ = check(*sections, title=name, facts={name: name})
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_a_picture_does_not_depend_on_the_users_settings_and_leaves_them_alone():
+    section = reports.data_section(SERIES, "series")
+    plain = reports.page("t", {}, [section])
+    with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "svg.fonttype": "path", "savefig.dpi": 10}):
+        mine = dict(matplotlib.rcParams)
+        assert reports.page("t", {}, [reports.data_section(SERIES, "series")]) == plain
+        assert dict(matplotlib.rcParams) == mine
+
+
+def test_pyplot_is_never_imported():
+    for path in Path(reports.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            assert not any("pyplot" in name or "pylab" in name for name in names), path
+
+
+def test_figures_follow_the_theme_by_the_pages_variables():
+    text, _ = check(reports.data_section(SERIES, "series", np.arange(12) % 2))
+    drawing = text[text.index("<svg") : text.index("</main>")]
+    assert "var(--blue)" in drawing
+    assert "var(--muted)" in drawing
+    assert not [light for light, _ in PALETTE.values() if f": {light}" in drawing]
+    assert "prefers-color-scheme:dark" in text
+
+
+@pytest.mark.parametrize(
+    "x, kind",
+    [
+        (IMAGES[:1], "image"),
+        (COLOURS, "image"),
+        (np.zeros((3, 1, 5, 5)), "image"),
+        (np.full((2, 1, 4, 4), np.nan), "image"),
+        (RNG.integers(0, 255, (5, 3, 300, 40), np.uint8), "image"),
+        (RNG.random((4, 1, 1, 1)), "image"),
+        (RNG.random((4, 2, 1, 200)), "image"),
+        (SERIES[:1], "series"),
+        (np.full((3, 1, 50), 7.0), "series"),
+        (np.full((3, 2, 9), np.nan), "series"),
+        (np.where(RNG.random((4, 1, 90)) < 0.2, np.inf, RNG.random((4, 1, 90))), "series"),
+        (RNG.normal(size=(3, 3, 2500)).astype(np.float32), "series"),
+        (RNG.normal(size=(2, 20, 30)), "series"),
+        (RNG.normal(size=(3, 1, 1)), "series"),
+        (RNG.integers(-9, 9, (3, 1, 20)), "series"),
+        (RNG.normal(size=(5, 1, 2)), "table"),
+        (RNG.normal(size=(5, 1, 300)), "table"),
+        (np.concatenate([np.full((4, 1, 1), np.nan), np.zeros((4, 1, 2))], axis=2), "table"),
+        (np.full((4, 1, 2), 1.7e9) + RNG.random((4, 1, 2)) * 1e-6, "table"),
+        (np.array([[[1e38, -1e38, 1e-38]], [[3e38, 0, 1e-40]]], np.float32), "table"),
+    ],
+)
+def test_sections_cope_with_odd_samples(x, kind):
+    labels = np.arange(len(x))
+    check(
+        reports.data_section(x, kind),
+        reports.data_section(x, kind, labels % 2),
+        reports.progress_section(x, [(1, x)], kind),
+        reports.reconstruction_section(x, x, kind),
+        reports.reconstruction_section(x, x[::-1], kind, np.linspace(0, 1, len(x)), labels, x),
+        reports.denoising_section(x, x[::-1], kind),
+        reports.denoising_section(x, x[::-1], kind, x, 20.0),
+    )
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.arange(400) % 200,
+        np.array([f"site {i % 200}" for i in range(400)]),
+        np.linspace(0, 1, 400),
+        np.where(np.arange(400) % 7, np.linspace(0, 1, 400), np.nan),
+        np.ones(400),
+        np.arange(400) % 2 == 0,
+        np.array([b"caf\xe9", b"b"] * 200),
+        np.array([1, "b", None, 2.5] * 100, object),
+    ],
+    ids=str,
+)
+def test_sections_cope_with_odd_labels(labels):
+    points, x = RNG.normal(size=(400, 2)), RNG.normal(size=(400, 1, 12))
+    check(
+        reports.data_section(x, "series", labels),
+        reports.data_section(x, "table", labels),
+        reports.data_section(x.reshape(400, 1, 4, 3), "image", labels),
+        reports.embedding_section({"PCA": points, "t-SNE": points}, labels),
+        reports.units_section(x[:, 0], labels),
+    )
+
+
+@FEW
+@given(
+    st.lists(st.floats(allow_nan=True, width=32), min_size=0, max_size=20),
+    st.lists(st.floats(allow_nan=True, width=32), min_size=1, max_size=20),
+    st.none() | st.floats(allow_nan=False, width=32),
+    st.none() | st.booleans(),
+)
+def test_scores_section_copes_with_any_scores(calibration, scores, threshold, split):
+    scores = np.array(scores)
+    anomalous = None if split is None else (np.arange(len(scores)) % 2 == 0) | split
+    check(
+        reports.scores_section(np.array(calibration), scores, anomalous, threshold, "auto", {"flagged": 0, "f1": None})
+    )
+
+
+@FEW
+@given(npst.arrays(np.float32, npst.array_shapes(min_dims=3, max_dims=3, max_side=5)))
+def test_series_of_any_values_are_drawn(x):
+    check(reports.data_section(x, "series"), reports.reconstruction_section(x, x[::-1], "series"))
+
+
+@FEW
+@given(npst.arrays(np.float32, npst.array_shapes(min_dims=4, max_dims=4, max_side=5)))
+def test_images_of_any_values_are_drawn(x):
+    check(reports.data_section(x, "image"), reports.reconstruction_section(x, x[::-1], "image"))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [{"epoch": 1, "train_loss": 0.5, "val_error": None}],
+        [
+            {
+                "epoch": "1",
+                "train_loss": "0.5",
+                "val_error": "",
+                "penalty": "0",
+                "seconds": "2",
+                "samples_per_second": "9",
+            }
+        ],
+        [{"epoch": e, "train_loss": -e, "val_error": math.nan, "penalty": 2.0} for e in range(300)],
+        [{"epoch": e, "train_loss": 0.0, "val_error": 10.0**-e, "penalty": 0.0} for e in range(9)],
+    ],
+)
+@pytest.mark.parametrize("best", [None, 1, 99])
+def test_training_section_copes_with_odd_metrics(rows, best):
+    check(reports.training_section(rows, best, None), reports.training_section(rows, best, 0.1))
+
+
+def test_training_section_compares_with_pca():
+    rows = [{"epoch": e, "train_loss": 1.0, "val_error": error} for e, error in ((1, 0.2), (2, 0.1))]
+    text = reports.training_section(rows, 2, 0.4).text
+    assert "epoch 2" in text
+    assert "75 % below PCA's" in text
+    assert "above PCA's" in reports.training_section(rows, 2, 0.05).text
+
+
+def test_scores_section_counts_what_lies_above_the_threshold():
+    scores, anomalous = np.array([0.1, 0.2, 0.9, 0.8]), np.array([False, False, False, True])
+    text = reports.scores_section(scores, scores, anomalous, 0.5, "auto", {}).text
+    assert "2 of 4 samples above, 1 of 1 anomalous and 1 of 3 normal" in text
+
+
+def test_tables_stand_beside_pcas_and_numbers_are_set_right():
+    figures = {"auroc": 0.98765, "flagged": 12345}
+    section = reports.scores_section(SERIES[:, 0, 0], SERIES[:, 0, 0], None, None, "auto", figures, {"auroc": 0.5})
+    text, _ = check(section)
+    assert '<td>AUROC</td><td class="n">0.9877</td><td class="n">0.5000</td>' in text
+    assert '<td class="n">12,345</td><td class="n">–</td>' in text
+
+
+def test_missing_values_are_counted_or_taken_from_the_caller():
+    x = np.array([[[1.0, np.nan]], [[3.0, np.inf]]])
+    counted = reports.data_section(x, "table", columns=["a", "b"]).tables[0].rows
+    assert counted[0] == ("a", 1.0, 2.0, 1.0, 3.0, 0)
+    assert counted[1][-1] == 2
+    assert reports.data_section(x, "table", missing=[5, 6]).tables[0].rows[1][-1] == 6
+
+
+def test_sample_grid_magnifies_pixels_whole(tmp_path):
+    samples = RNG.integers(0, 256, (6, 1, 5, 7), np.uint8)
+    samples[0, 0, 0, :2] = 0, 255
+    reports.save_figure(reports.sample_grid(samples, "image", columns=3), tmp_path / "a.png")
+    sheet = np.asarray(Image.open(tmp_path / "a.png").convert("L")).astype(int)
+    times = (sheet.shape[1] - 4) // 3 // 7
+    limits = bounds(samples, 0.002)
+    for i, sample in enumerate(samples):
+        top, left = 4 + (i // 3) * (5 * times + 4), 4 + (i % 3) * (7 * times + 4)
+        cell = sheet[top : top + 5 * times, left : left + 7 * times]
+        expected = paint(sample, limits, 99)[..., 0].astype(int).repeat(times, 0).repeat(times, 1)
+        assert np.abs(cell - expected).max() <= 1
+    assert (sheet[:4] == 255).all()
+
+
+@pytest.mark.parametrize("x, kind", [(IMAGES, "image"), (COLOURS, "image"), (SERIES, "series"), (TABLE, "table")])
+def test_png_files_are_the_same_bytes_each_time(tmp_path, x, kind):
+    titles = (NASTY + ["z", "y", "w"])[:12]
+    for name in ("a", "b"):
+        reports.save_figure(reports.sample_grid(x, kind, titles=titles), tmp_path / f"{name}.png")
+        reports.save_figure(reports.sample_grid(x, kind, columns=len(x)), tmp_path / f"{name}-row.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert (tmp_path / "a-row.png").read_bytes() == (tmp_path / "b-row.png").read_bytes()
+    check(reports.Section("Generated", pictures=[reports.Picture(reports.sample_grid(x, kind, titles=titles))]))
+
+
+@pytest.mark.parametrize("labels", [None, np.arange(60) % 3, np.arange(60), np.array(NASTY * 20)[:60]], ids=str)
+def test_latent_picture_is_written(tmp_path, labels):
+    maps = {"PCA": RNG.normal(size=(60, 2)), "t-SNE": np.zeros((60, 2))}
+    for name in ("a.png", "b.png"):
+        reports.save_figure(reports.latent_picture(maps, labels), tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert Image.open(tmp_path / "a.png").width > 1200
+
+
+def test_one_point_makes_a_map():
+    check(
+        reports.embedding_section({"PCA": np.zeros((1, 2))}, np.array(["a"])), reports.units_section(np.zeros((1, 1)))
+    )
+
+
+def test_many_points_are_drawn_once_as_a_picture():
+    points = RNG.normal(size=(5000, 2))
+    text, _ = check(reports.embedding_section({"PCA": points, "t-SNE": points}, np.arange(5000) % 10))
+    assert len(text) < 1_000_000
+
+
+def test_thinning_keeps_the_extremes():
+    y = RNG.normal(size=10_000)
+    t, thinned = thin(np.arange(10_000), y)
+    assert len(t) == len(thinned) <= MOST_POINTS
+    assert (thinned.min(), thinned.max()) == (y[: len(y) // 34 * 34].min(), y[: len(y) // 34 * 34].max())
+    assert (np.diff(t) > 0).all()
+
+
+def test_shrinking_takes_means_and_keeps_small_images():
+    assert shrink(np.arange(16.0).reshape(1, 4, 4), 2).tolist() == [[[2.5, 4.5], [10.5, 12.5]]]
+    assert shrink(IMAGES[0], 9) is IMAGES[0]
+    assert shrink(np.ones((1, 1, 500)), 100).shape == (1, 1, 100)
+
+
+def test_painting_spans_black_to_white_and_leaves_gaps_clear():
+    pixels = paint(np.array([[[0.0, 1.0, np.nan]]]), (0, 1), 9)
+    assert pixels.tolist() == [[[0, 0, 0, 255], [255, 255, 255, 255], [0, 0, 0, 0]]]
+    assert paint(np.array([[[1.0]], [[0.0]], [[0.0]]]), (0, 1), 9).tolist() == [[[255, 0, 0, 255]]]
+
+
+def test_classes_are_the_most_frequent_in_natural_order():
+    labels = np.array(["site 10", "site 2", "site 2", "site 3", "site 10"])
+    groups = classes(labels, 5, most=2)
+    assert (groups.names, groups.counts, groups.others) == (["site 2", "site 10"], [2, 2], (1, 1))
+    assert groups.index.tolist() == [1, 0, 0, -1, 1]
+    assert classes(np.array([10.0, 9.0]), 2, 5).names == ["9", "10"]
+    assert len(HUES) == len(set(HUES)) == 10
+
+
+def test_moments_leave_gaps_out_whatever_the_block():
+    x = RNG.normal(size=(5, 3_000_000))
+    x[2, 7] = np.nan
+    mean, std = moments(x)
+    assert mean[7] == pytest.approx(np.nanmean(x[:, 7]))
+    assert std[:9] == pytest.approx(np.nanstd(x[:, :9], axis=0))
+    assert moments(np.array([[1], [255]], np.uint8))[1].tolist() == [127.0]
+
+
+def test_a_sine_peaks_at_its_frequency_and_a_grating_at_its_period():
+    t = np.arange(1000) / 100
+    frequency, power = spectrum(np.sin(2 * np.pi * 12 * t)[None, None], "series", 100.0)
+    assert frequency[power.argmax()] == pytest.approx(12, abs=0.2)
+    grating = np.tile(np.sin(2 * np.pi * np.arange(32) / 8), (32, 1))[None, None]
+    radius, power = spectrum(grating, "image", None)
+    assert radius[power.argmax()] == 1 / 8
+    assert spectrum(np.zeros((1, 1, 4)), "series", None) is None
+
+
+def test_signal_to_noise_is_in_decibels():
+    clean = np.ones((1, 100))
+    assert snr_db(clean, clean + 0.1) == pytest.approx(20)
+    assert math.isnan(snr_db(clean, clean))
+    bytes_clean, bytes_noisy = np.full((1, 4), 10, np.uint8), np.full((1, 4), 9, np.uint8)
+    assert snr_db(bytes_clean, bytes_noisy) == pytest.approx(20)
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (1234567, "1,234,567"),
+        (-5, "−5"),
+        (0.012345678, "0.01235"),
+        (61.3, "61.30"),
+        (12345.6, "12,346"),
+        (1.5e-7, "1.5e−7"),
+        (0.0, "0"),
+        (None, "–"),
+        (math.nan, "–"),
+        (True, "yes"),
+        (np.float32(0.5), "0.5000"),
+        ([1, "a"], "1, a"),
+        ("<b>", "<b>"),
+    ],
+)
+def test_numbers_are_written_to_four_figures(value, text):
+    assert number(value) == text
+
+
+def test_long_names_are_cut_in_the_middle():
+    assert shown("abcdefghij", 5) == "ab…ij"
+    assert shown("ab\x00c\n") == "ab c"
+    assert shown("") == "(no name)"
+    assert spread(100, 3).tolist() == [0, 50, 99]
