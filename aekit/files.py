@@ -37,11 +37,10 @@ def whole(path: Path, force: bool = False) -> Iterator[Path]:
             shutil.rmtree(path)  # only with force
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise AekitError(f"{path}: the disk is full; free some room, or name another place with -o") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise AekitError(f"{path}: cannot be written ({error.strerror}); name another place with -o") from error
-        raise
+        why = error.strerror or type(error).__name__
+        raise AekitError(f"{path}: cannot be written ({why}); name another place with -o") from error
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)

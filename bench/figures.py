@@ -259,10 +259,12 @@ def radio(folder: Path) -> list[Row]:
             f"radio:{noise}", str(folder / "radio.npy"), options=Options(model=str(folder / "trace-run"), force=True)
         )
         cleaned = np.load(folder / "radio.npy")
+        power = radio_baselines.noise_power(f"radio:{noise}")
         for name, found in (
             ("trace", radio_baselines.argmax(cleaned)),
             ("argmax of the noisy trace", radio_baselines.argmax(noisy)),
             ("matched filter", radio_baselines.matched_filter(noisy)),
+            ("whitened matched filter", radio_baselines.matched_filter(noisy, power)),
         ):
             located, measured, both = radio_baselines.shares(*found, signals)
             target = f"> {published}" if name == "trace" else ""

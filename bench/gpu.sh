@@ -17,11 +17,7 @@ export PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 PYTHONDO
 
 status=0
 # eight minutes in all: each part is cut where it takes longer, and what it wrote until then stays
-# eight minutes in all, cut where a part takes longer;
 # a new torch may warn of anything: that is no reason to have no figures
 timeout 180 "$python" -P -m pytest tests/kernels -p no:cacheprovider -W default 2>&1 | tee "$OUT/parity.txt" || status=1
 timeout 240 "$python" -P bench/kernels.py 2>&1 | tee "$OUT/kernels.txt" || status=1
-if [ -f bench/pipelines.py ]; then
-    timeout 60 "$python" -P bench/pipelines.py 2>&1 | tee "$OUT/pipelines.txt" || status=1
-fi
 exit $status

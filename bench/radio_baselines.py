@@ -41,13 +41,18 @@ def shares(position, height, signals):
     return located.mean(), measured.mean(), (located & measured).mean()
 
 
+def noise_power(name):
+    """Power of the noise at each frequency, from 10,000 training rows of a radio data set."""
+    train = open_dataset(name, "train", count=10_000)
+    background = train.read(0, 10_000) - train.target.read(0, 10_000)
+    power = (np.abs(np.fft.rfft(background * np.hanning(SAMPLES), LONG)) ** 2).mean(axis=0)
+    return power + 1e-3 * power.max()  # none where nothing is measured
+
+
 def main():
     print("noise,method,located,height,both")
     for noise in NOISES:
-        train = open_dataset(f"radio:{noise}", "train", count=10_000)
-        background = train.read(0, 10_000) - train.target.read(0, 10_000)
-        power = (np.abs(np.fft.rfft(background * np.hanning(SAMPLES), LONG)) ** 2).mean(axis=0)
-        power += 1e-3 * power.max()  # none where nothing is measured
+        power = noise_power(f"radio:{noise}")
         test = open_dataset(f"radio:{noise}", "test")
         traces, signals = test.read(0, len(test)), test.target.read(0, len(test))
         for method, found in (

@@ -20,7 +20,7 @@ Precision = Annotated[
     str | None, typer.Option("--precision", help="fp32, tf32 or bf16; else the one the model was trained with.")
 ]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Samples the model takes at a time.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of all that is drawn.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of all that is drawn.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite outputs that exist.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]

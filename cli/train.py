@@ -47,7 +47,7 @@ def train(
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, any other setting of the model.")] = None,
     device: shared.Device = "auto",
     precision: Annotated[str | None, typer.Option(help="fp32, tf32 or bf16.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of all that is drawn.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of all that is drawn.")] = None,
     as_json: shared.Json = False,
     force: shared.Force = False,
     quiet: shared.Quiet = False,
