@@ -39,14 +39,14 @@ RECIPES: dict[str, Recipe] = {
     "fully-conv": Recipe(
         "conv",
         "convolutions only, the latent is a map",
-        {"bottleneck": None, "latent": None},
-        {"epochs": 20, "batch_size": 64, "lr": 3e-3},
+        {"bottleneck": None, "latent": None, "activation": "elu"},
+        {"epochs": 20, "batch_size": 64, "lr": 5e-3, "warmup": 0.2, "optimiser": "muon"},
     ),
     "conv": Recipe(
         "conv",
         "convolutions to a latent vector of 20: images, and series too",
-        {},
-        {"epochs": 20, "batch_size": 64, "lr": 3e-3},
+        {"activation": "elu"},
+        {"epochs": 20, "batch_size": 64, "lr": 5e-3, "warmup": 0.2, "optimiser": "muon"},
     ),
     "denoising": Recipe(
         "dense",
@@ -65,14 +65,14 @@ RECIPES: dict[str, Recipe] = {
         "lstm",
         "recurrent, embedding 128, L1 error: short series",
         {},
-        {"epochs": 60, "batch_size": 16, "lr": 2e-3, "error": "l1", "clip": 1.0},
+        {"epochs": 40, "batch_size": 8, "lr": 2e-3, "warmup": 0.2, "error": "l1", "clip": 1.0},
     ),
     "conv1d": Recipe(
         "conv",
         "1-D convolutions with a small latent and gaussian corruption: anomalies in short series",
-        {"hidden": (32, 64), "bottleneck": None, "latent": 12, "kernel_size": 7},
-        {"epochs": 50, "batch_size": 32, "lr": 2e-3},
-        ("gaussian:0.1",),
+        {"hidden": (16, 32), "bottleneck": None, "latent": 12, "kernel_size": 7, "activation": "gelu"},
+        {"epochs": 150, "batch_size": 32, "lr": 3e-3, "warmup": 0.2, "weight_decay": 1e-2},
+        ("gaussian:0.6",),
     ),
     "trace": Recipe(
         "trace",

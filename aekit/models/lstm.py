@@ -5,11 +5,24 @@ The decoder repeats the latent at every time point; its first layer's input prod
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from aekit.layers import ACTIVATIONS
 from aekit.objectives import zeros
 from aekit.records import Output
+
+
+def _initialise(layer: nn.Module) -> None:
+    """Orthogonal recurrent weights and open forget gates: from torch's start it stays at the mean series for long."""
+    for name, parameter in layer.named_parameters():
+        with torch.no_grad():
+            gates = parameter.chunk(4)  # input, forget, cell, output
+            if name.startswith("weight_hh"):
+                for gate in gates:
+                    nn.init.orthogonal_(gate)
+            elif name.startswith("bias_ih"):
+                gates[1].fill_(1.0)
 
 
 class LSTM(nn.Module):
@@ -28,6 +41,8 @@ class LSTM(nn.Module):
         back = (latent, latent, *hidden[::-1])
         self.encoder = nn.ModuleList(nn.LSTM(i, o, batch_first=True) for i, o in pairwise(widths))
         self.decoder = nn.ModuleList(nn.LSTM(i, o, batch_first=True) for i, o in pairwise(back))
+        for layer in (*self.encoder, *self.decoder):
+            _initialise(layer)
         self.head = nn.Sequential(nn.Linear(back[-1], channels), ACTIVATIONS[output]())
 
     def encode(self, x: Tensor) -> Tensor:
