@@ -3,9 +3,12 @@
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+Sizes = tuple[int, ...]
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -31,10 +34,96 @@ def dense_stack(widths: Sequence[int], activation: str, last: str, dropout: floa
     return nn.Sequential(*layers)
 
 
+class Conv2d(nn.Conv2d):
+    """torch's convolution; on a CPU a kernel over the whole map is the linear layer that it is.
+
+    A picture of one channel lies in memory as both layouts say, and torch then takes the slow one for all that follows:
+    it is told to be channels last.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] == 1:
+            x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # strides (H W, 1, W, 1), no copy
+        if x.shape[2:] == self.weight.shape[2:] and not any(_numbers(self.padding)) and not x.is_cuda:
+            return nn.functional.linear(_flat(x), _flat(self.weight), self.bias)[:, :, None, None]
+        return super().forward(x)
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """The way back of `Conv2d`: on a CPU a matrix product from a single point, and one plus a sum to one channel."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        weight, stride, padding = self.weight, self.stride, _numbers(self.padding)
+        if x.is_cuda or output_size is not None:
+            return super().forward(x, output_size)
+        if x.shape[2:] == (1, 1) and not any(padding) and not any(self.output_padding):
+            out = (x.flatten(1) @ _flat(weight)).unflatten(1, (*self.kernel_size, -1)).permute(0, 3, 1, 2)
+        elif self.out_channels == 1:
+            geometry = zip(x.shape[2:], stride, padding, self.kernel_size, self.output_padding, strict=True)
+            size = tuple((n - 1) * s - 2 * p + k + o for n, s, p, k, o in geometry)
+            out = _ToOneChannel.apply(x, weight, size, stride, padding)  # type: ignore[no-untyped-call]
+        else:
+            return super().forward(x, output_size)
+        return out if self.bias is None else out + self.bias[:, None, None]
+
+
+class _ToOneChannel(torch.autograd.Function):
+    """Transposed convolution (B, C, H, W) -> (B, 1, *size): every tap of the kernel by one product, then laid over."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, size: Sizes, stride: Sizes, padding: Sizes) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.geometry = size, stride, padding
+        values = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])  # (B H W, C), a view where x is channels last
+        taps = (weight.flatten(1).T @ values.T).view(*weight.shape[2:], len(x), *x.shape[2:])  # (kh, kw, B, H, W)
+        rows = _lay_over(taps.movedim(1, 0), 3, stride[1], padding[1], size[1])  # (kh, B, H, size[1])
+        return _lay_over(rows, 1, stride[0], padding[0], size[0]).unsqueeze(1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, weight = ctx.saved_tensors
+        size, stride, padding = ctx.geometry
+        kernel = weight.shape[2:]
+        geometry = zip(size, x.shape[2:], stride, padding, kernel, strict=True)
+        extra = [n - ((m - 1) * s - 2 * p + k) for n, m, s, p, k in geometry]
+        one = [1] * len(kernel)
+        needed = (*ctx.needs_input_grad[:2], False)
+        grads = torch.ops.aten.convolution_backward(
+            grad, x, weight, None, stride, padding, one, True, extra, 1, needed
+        )  # has a derivative of its own
+        return grads[0], grads[1], None, None, None
+
+
+def _lay_over(taps: Tensor, axis: int, stride: int, padding: int, size: int) -> Tensor:
+    """out[stride * w + k - padding] = sum of taps[k, w], where w runs along `axis` of each tap: phase by phase."""
+    windows = taps.shape[axis + 1]
+    blocks = math.ceil(size / stride)
+    shape = list(taps.shape[1:])
+    shape[axis : axis + 1] = [blocks, stride]
+    out = taps.new_zeros(shape)
+    for phase, target in enumerate(out.unbind(axis + 1)):
+        for k, tap in enumerate(taps):
+            shift, other = divmod(k - padding, stride)
+            first, last = max(0, shift), min(blocks, windows + shift)
+            if other == phase and first < last:
+                target.narrow(axis, first, last - first).add_(tap.narrow(axis, first - shift, last - first))
+    return out.flatten(axis, axis + 1).narrow(axis, 0, size)
+
+
+def _numbers(padding: str | tuple[int, ...]) -> tuple[int, ...]:
+    assert not isinstance(padding, str), "padding is given as numbers here"
+    return padding
+
+
+def _flat(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, H W C), a view where x is channels last."""
+    return x.permute(0, 2, 3, 1).flatten(1)
+
+
 def conv(dims: int, c_in: int, c_out: int, kernel_size: int | tuple[int, ...], stride: int = 1) -> nn.Module:
     """A convolution of 1 or 2 dimensions; an odd kernel keeps ceil(size / stride), one of a tuple takes no padding."""
     padding = kernel_size // 2 if isinstance(kernel_size, int) else 0
-    kind = nn.Conv1d if dims == 1 else nn.Conv2d
+    kind = nn.Conv1d if dims == 1 else Conv2d
     return kind(c_in, c_out, kernel_size, stride=stride, padding=padding)  # type: ignore[arg-type]
 
 
@@ -50,7 +139,7 @@ def conv_transpose(
     padding = kernel_size // 2 if isinstance(kernel_size, int) else 0
     kernel = (kernel_size,) * len(small) if isinstance(kernel_size, int) else kernel_size
     extra = tuple(b - ((s - 1) * stride - 2 * padding + k) for s, b, k in zip(small, large, kernel, strict=True))
-    kind = nn.ConvTranspose1d if len(small) == 1 else nn.ConvTranspose2d
+    kind = nn.ConvTranspose1d if len(small) == 1 else ConvTranspose2d
     return kind(c_in, c_out, kernel_size, stride=stride, padding=padding, output_padding=extra)  # type: ignore[arg-type]
 
 

@@ -39,13 +39,13 @@ RECIPES: dict[str, Recipe] = {
     "fully-conv": Recipe(
         "conv",
         "convolutions only, the latent is a map",
-        {"bottleneck": None, "latent": None, "activation": "elu"},
+        {"bottleneck": None, "latent": None},
         {"epochs": 20, "batch_size": 64, "lr": 5e-3, "warmup": 0.2, "optimiser": "muon"},
     ),
     "conv": Recipe(
         "conv",
         "convolutions to a latent vector of 20: images, and series too",
-        {"activation": "elu"},
+        {},
         {"epochs": 20, "batch_size": 64, "lr": 5e-3, "warmup": 0.2, "optimiser": "muon"},
     ),
     "denoising": Recipe(
@@ -66,6 +66,7 @@ RECIPES: dict[str, Recipe] = {
         "recurrent, embedding 128, L1 error: short series",
         {},
         {"epochs": 40, "batch_size": 8, "lr": 2e-3, "warmup": 0.2, "error": "l1", "clip": 1.0},
+        least_steps=1000,
     ),
     "conv1d": Recipe(
         "conv",
@@ -73,12 +74,13 @@ RECIPES: dict[str, Recipe] = {
         {"hidden": (16, 32), "bottleneck": None, "latent": 12, "kernel_size": 7, "activation": "gelu"},
         {"epochs": 150, "batch_size": 32, "lr": 3e-3, "warmup": 0.2, "weight_decay": 1e-2},
         ("gaussian:0.6",),
+        least_steps=1200,
     ),
     "trace": Recipe(
         "trace",
         "1-D convolutions, 500 points to 16 x 31 and back: pulses in noise",
         {},
-        {"epochs": 10, "batch_size": 64, "lr": 2e-3},
+        {"epochs": 5, "batch_size": 64, "lr": 5e-3, "warmup": 0.2, "optimiser": "muon"},
     ),
 }
 

@@ -163,7 +163,7 @@ def judge(scores: ArrayLike, calibration: ArrayLike, rule: str | Rule = "auto") 
     notes = [f"calibration by {_rows(rows)}", *verdict.notes]
     if 2 * np.count_nonzero(verdict.flagged) > len(values) > 1:
         notes.append("more than half of the samples are flagged: most are anomalous, or unlike the calibration rows")
-    return replace(verdict, rule=str(rule), notes=tuple(notes))
+    return replace(verdict, notes=tuple(notes))
 
 
 def anomaly_figures(scores: ArrayLike, anomalous: ArrayLike, flagged: ArrayLike) -> dict[str, float]:
@@ -200,10 +200,10 @@ def _rows(calibration: Floats) -> str:
     return f"{len(calibration)} held-out row{'s' if len(calibration) != 1 else ''}"
 
 
-def _up_to(cut: float | None, scores: Floats, p: Floats, notes: tuple[str, ...], extended: bool) -> Verdict:
+def _up_to(cut: float | None, scores: Floats, p: Floats, rule: Rule, notes: tuple[str, ...], extended: bool) -> Verdict:
     """Flags p <= cut, told as a threshold just below the lowest flagged score; cut None flags nothing."""
     threshold = math.inf if cut is None else math.nextafter(scores[p <= cut].min(), -math.inf)
-    return Verdict(p, scores > threshold, threshold, "", notes, extended)
+    return Verdict(p, scores > threshold, threshold, str(rule), notes, extended)
 
 
 def _fixed(scores: Floats, calibration: Floats, rule: Rule) -> Verdict:
@@ -214,13 +214,13 @@ def _fixed(scores: Floats, calibration: Floats, rule: Rule) -> Verdict:
     if rule.name == "quantile":
         threshold = float(np.quantile(calibration, rule.value))
         if 0 < len(calibration) * (1 - rule.value) < 1:
-            notes = (f"too few for {rule}, which is close to their maximum",)
+            notes = (f"{_rows(calibration)} are few for {rule}: it lies near their maximum",)
     elif rule.name == "mad":
         median = np.median(calibration)
         threshold = float(median + rule.value * 1.4826 * np.median(np.abs(calibration - median)))
     elif rule.name == "mean":
         threshold = float(calibration.mean() + rule.value * calibration.std())
-    return Verdict(p, scores > threshold, threshold, "", notes)
+    return Verdict(p, scores > threshold, threshold, str(rule), notes)
 
 
 def _fpr(scores: Floats, calibration: Floats, rule: Rule) -> Verdict:
@@ -229,37 +229,36 @@ def _fpr(scores: Floats, calibration: Floats, rule: Rule) -> Verdict:
     allowed = np.count_nonzero(levels <= rule.value)  # calibration rows that may lie at or above the threshold
     if allowed:
         threshold = float(np.sort(calibration)[-allowed])
-        return Verdict(p_values(scores, calibration), scores > threshold, threshold, "", ())
+        return Verdict(p_values(scores, calibration), scores > threshold, threshold, str(rule), ())
     needed = f"{rule} needs {math.ceil(1 / rule.value - 1 - 1e-9)} calibration rows"
     tail = fit_tail(calibration)
     threshold = tail.score_at(rule.value) if tail else math.inf
     note = f"{needed}: its threshold is extrapolated by a Pareto tail, approximate" if tail else f"{needed} to flag any"
-    return Verdict(p_values(scores, calibration, tail), scores > threshold, threshold, "", (note,), tail is not None)
+    p = p_values(scores, calibration, tail)
+    return Verdict(p, scores > threshold, threshold, str(rule), (note,), tail is not None)
 
 
 def _fdr(scores: Floats, calibration: Floats, rule: Rule) -> Verdict:
     """Benjamini & Hochberg 1995; the tail comes in only where the conformal p-values flag nothing."""
-    p = p_values(scores, calibration)
-    cut = _step_up(p, rule.value)
+    exact = p_values(scores, calibration)
+    cut = _step_up(exact, rule.value)
     if cut is not None or not len(scores):
-        return _up_to(cut, scores, p, (), False)
+        return _up_to(cut, scores, exact, rule, (), False)
     smallest = 1 / (len(calibration) + 1)
     needed = math.ceil(len(scores) * smallest / rule.value)
     takes = f"{needed} anomalies" if needed <= len(scores) else f"{math.ceil(1 / rule.value - 1)} calibration rows"
-    why = f"{_rows(calibration)} give no p below {smallest:.2g}, {rule} on {len(scores)} samples takes {takes}"
-    tail = fit_tail(calibration)
-    if tail is not None:
-        p = p_values(scores, calibration, tail)
-        cut = _step_up(p, rule.value)
+    why = (
+        f"{_rows(calibration)} give no p below {smallest:.2g}, with which {rule} on {len(scores)} samples takes {takes}"
+    )
+    p = p_values(scores, calibration, fit_tail(calibration))
+    cut = _step_up(p, rule.value)
     if cut is not None:
-        note = f"{why}: p is extrapolated by a Pareto tail, the false discovery rate is approximate"
-        return _up_to(cut, scores, p, (note,), True)
+        note = f"{why}: p is extrapolated by a Pareto tail, so the false discovery rate is approximate"
+        return _up_to(cut, scores, p, rule, (note,), True)
     others = ["auto", f"fpr={max(0.01, math.ceil(100 * smallest) / 100):g}"]
     counts = [(other, np.count_nonzero(judge(scores, calibration, other).flagged)) for other in others]
-    would = next(
-        (f"{other} would flag {count}" for other, count in counts if count), f"nor would {' or '.join(others)}"
-    )
-    return _up_to(None, scores, p, (f"nothing is flagged: {why}; {would}",), tail is not None)
+    would = [f"{other} would flag {count}" for other, count in counts if count] or [f"nor would {' or '.join(others)}"]
+    return _up_to(None, scores, exact, rule, (f"nothing is flagged: {why}; {would[0]}",), False)
 
 
 def _step_up(p: Floats, q: float) -> float | None:
@@ -272,19 +271,18 @@ def _auto(scores: Floats, calibration: Floats, rule: Rule) -> Verdict:
     if len(scores) < FEWEST:
         verdict = _fpr(scores, calibration, Rule("fpr", FEW_FPR))
         few = f"fewer than {FEWEST} samples do not tell the share of anomalies: flagged where p <= {FEW_FPR:g}"
-        return replace(verdict, notes=(few, *verdict.notes))
+        return replace(verdict, rule=str(rule), notes=(few, *verdict.notes))
     smallest = np.array([1 / (len(calibration) + 1)])
     visible = _no_accident(np.array([max(1, SMALLEST_SHARE * len(scores))]), smallest, len(scores), len(calibration))
     tail = None if visible.all() else fit_tail(calibration)
     p = p_values(scores, calibration, tail)
     notes = []
     if tail is not None:
-        notes.append(
-            f"too few to see {SMALLEST_SHARE:.0%} of anomalies: p is extrapolated by a Pareto tail, approximate"
-        )
+        few = f"{_rows(calibration)} do not show {SMALLEST_SHARE:.0%} of anomalies among {len(scores)} samples"
+        notes.append(f"{few}: p is extrapolated by a Pareto tail, approximate")
     shift = _shift(p, len(calibration))
     if shift >= TOLD_SHIFT:
-        notes.append(f"the bulk of the scores lies {shift:.1f} standard deviations above the calibration: allowed for")
+        notes.append(f"the bulk of the scores lies {shift:.1f} deviations above the calibration, which is allowed for")
     levels, counts = np.unique(p, return_counts=True)
     p_null = special.ndtr(special.ndtri(levels) + shift)
     found = np.cumsum(counts)
@@ -292,7 +290,8 @@ def _auto(scores: Floats, calibration: Floats, rule: Rule) -> Verdict:
     gain = found - 2 * share_null * len(p) * p_null
     gain[~_no_accident(found, p_null, len(p), len(calibration))] = 0
     best = int(np.argmax(gain))
-    return _up_to(float(levels[best]) if gain[best] > 0 else None, scores, p, tuple(notes), tail is not None)
+    cut = float(levels[best]) if gain[best] > 0 else None
+    return _up_to(cut, scores, p, rule, tuple(notes), tail is not None)
 
 
 def _no_accident(found: NDArray[np.integer] | Floats, p: Floats, samples: int, rows: int) -> Flags:

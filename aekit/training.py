@@ -24,6 +24,7 @@ from aekit.optimisers import Muon
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 EVALUATION_ROWS = 1000
+LARGE = 4096  # values; for smaller matrices Muon's time is not worth its better step
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class TrainSettings:
     weight_decay: float = 0.0
     schedule: Literal["one-cycle", "constant"] = "one-cycle"
     warmup: float = 0.3  # share of a one-cycle run in which the learning rate rises
-    optimiser: Literal["adamw", "muon"] = "adamw"  # muon moves matrices, adamw then only biases
+    optimiser: Literal["adamw", "muon"] = "adamw"  # muon moves large matrices, adamw the others
     betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
     clip: float | None = None  # norm that gradients are clipped to
     error: str = "mse"
@@ -218,10 +219,11 @@ def _schedule(settings: TrainSettings, progress: float) -> float:
 
 
 def _optimisers(phase: Phase, settings: TrainSettings) -> list[torch.optim.Optimizer]:
-    """AdamW for all parameters, or Muon for matrices and AdamW for the others."""
+    """AdamW for all parameters, or Muon for the large matrices and AdamW for the others."""
     lr = phase.lr or settings.lr
-    matrices = [p for p in phase.parameters if p.dim() > 1] if settings.optimiser == "muon" else []
-    others = phase.parameters if not matrices else [p for p in phase.parameters if p.dim() <= 1]
+    large = [p.dim() > 1 and p.numel() >= LARGE and settings.optimiser == "muon" for p in phase.parameters]
+    matrices = [p for p, is_large in zip(phase.parameters, large, strict=True) if is_large]
+    others = [p for p, is_large in zip(phase.parameters, large, strict=True) if not is_large]
     adamw = torch.optim.AdamW(others, lr=lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True)
     return [adamw, Muon(matrices, lr)] if matrices else [adamw]
 

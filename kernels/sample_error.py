@@ -239,9 +239,9 @@ def sample_error(
     """Mean error of each sample, (B,) in float32 (float64 for float64), with gradients for x_hat and a floating x.
 
     x_hat (B, N) floating; x (B, N) of any number type, compared as x * scale + offset; weight (B, N) floating or bool,
-    at least 0, makes it sum(weight * error) / sum(weight), which is 0 where all weights are. The order of the N
-    values is free if all three share it. kind is mse, l1 or bce; bce takes x_hat and the scaled x in 0..1, and its
-    logarithms stop at -100 as torch's do.
+    at least 0, makes it sum(weight * error) / sum(weight), which is 0 where all weights are; a NaN counts even where
+    its weight is 0. The order of the N values is free if all three share it. kind is mse, l1 or bce; bce takes x_hat
+    and the scaled x in 0..1, and its logarithms stop at -100 as torch's do.
     """
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}, none of {', '.join(KINDS)}")

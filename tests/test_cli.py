@@ -397,7 +397,7 @@ def test_stopped_training_resumes_to_the_same_weights(tmp_path: Path, stop: sign
     process = start(tmp_path, *words, "-o", "stopped")
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("epoch 3/"):
+        if line.startswith("epoch 4/"):
             process.send_signal(stop)
             break
     process.communicate()

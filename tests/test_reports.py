@@ -91,7 +91,7 @@ def sections_of(kind, labels):
         }
         for e in (1, 2, 3)
     ]
-    maps = {"PCA": RNG.normal(size=(12, 2)), "t-SNE": RNG.normal(size=(12, 2))}
+    maps = {"PCA": x.reshape(12, -1)[:, :2], "t-SNE": x.reshape(12, -1)[:, 2:4]}
     return [
         reports.data_section(x, kind, labels, 100.0 if kind == "series" else None),
         reports.training_section(metrics, 3, 0.5),
@@ -111,18 +111,15 @@ def test_a_page_refers_to_nothing_outside_and_says_the_same_twice(kind):
     labels = np.array(["a", "b", "c"] * 4)
     facts = {"recipe": "conv", "parameters": 213013}
     first, reader = check(*sections_of(kind, labels), title="conv", facts=facts)
-    global RNG
-    RNG = np.random.default_rng(0)
+    second, _ = check(*sections_of(kind, labels), title="conv", facts=facts)
+    assert first == second
     assert "213,013" in first
     assert "PCA" in "".join(reader.text)
-    assert len(first) < 3_000_000
-    second = [reports.data_section(SAMPLES[kind], kind, labels) for _ in range(2)]
-    assert reports.page("t", {}, second[:1]) == reports.page("t", {}, second[1:])
 
 
 @pytest.mark.parametrize("kind", SAMPLES)
 def test_names_are_escaped_wherever_they_stand(kind):
-    labels = np.array((NASTY + ["z", "y", "w"])[:12], object)
+    labels = np.array(NASTY + list("zyw"), object)
     sections = sections_of(kind, labels)
     sections.append(reports.data_section(TABLE, "table", labels, columns=NASTY[:4]))
     sections.append(reports.reconstruction_section(TABLE, TABLE, "table", columns=NASTY[:4]))
@@ -161,7 +158,7 @@ def test_figures_follow_the_theme_by_the_pages_variables():
 
 
 @pytest.mark.parametrize(
-    "x, kind",
+    ("x", "kind"),
     [
         (IMAGES[:1], "image"),
         (COLOURS, "image"),
@@ -210,7 +207,7 @@ def test_sections_cope_with_odd_samples(x, kind):
         np.array([b"caf\xe9", b"b"] * 200),
         np.array([1, "b", None, 2.5] * 100, object),
     ],
-    ids=str,
+    ids=["ints", "strings", "floats", "gaps", "one", "bools", "bytes", "mixed"],
 )
 def test_sections_cope_with_odd_labels(labels):
     points, x = RNG.normal(size=(400, 2)), RNG.normal(size=(400, 1, 12))
@@ -308,7 +305,8 @@ def test_sample_grid_magnifies_pixels_whole(tmp_path):
     samples = RNG.integers(0, 256, (6, 1, 5, 7), np.uint8)
     samples[0, 0, 0, :2] = 0, 255
     reports.save_figure(reports.sample_grid(samples, "image", columns=3), tmp_path / "a.png")
-    sheet = np.asarray(Image.open(tmp_path / "a.png").convert("L")).astype(int)
+    with Image.open(tmp_path / "a.png") as picture:
+        sheet = np.asarray(picture.convert("L")).astype(int)
     times = (sheet.shape[1] - 4) // 3 // 7
     limits = bounds(samples, 0.002)
     for i, sample in enumerate(samples):
@@ -319,9 +317,9 @@ def test_sample_grid_magnifies_pixels_whole(tmp_path):
     assert (sheet[:4] == 255).all()
 
 
-@pytest.mark.parametrize("x, kind", [(IMAGES, "image"), (COLOURS, "image"), (SERIES, "series"), (TABLE, "table")])
+@pytest.mark.parametrize(("x", "kind"), [(IMAGES, "image"), (COLOURS, "image"), (SERIES, "series"), (TABLE, "table")])
 def test_png_files_are_the_same_bytes_each_time(tmp_path, x, kind):
-    titles = (NASTY + ["z", "y", "w"])[:12]
+    titles = NASTY + list("zyw")
     for name in ("a", "b"):
         reports.save_figure(reports.sample_grid(x, kind, titles=titles), tmp_path / f"{name}.png")
         reports.save_figure(reports.sample_grid(x, kind, columns=len(x)), tmp_path / f"{name}-row.png")
@@ -330,13 +328,14 @@ def test_png_files_are_the_same_bytes_each_time(tmp_path, x, kind):
     check(reports.Section("Generated", pictures=[reports.Picture(reports.sample_grid(x, kind, titles=titles))]))
 
 
-@pytest.mark.parametrize("labels", [None, np.arange(60) % 3, np.arange(60), np.array(NASTY * 20)[:60]], ids=str)
+@pytest.mark.parametrize("labels", [None, np.arange(60) % 3, np.arange(60), np.array(NASTY * 20)[:60]])
 def test_latent_picture_is_written(tmp_path, labels):
     maps = {"PCA": RNG.normal(size=(60, 2)), "t-SNE": np.zeros((60, 2))}
     for name in ("a.png", "b.png"):
         reports.save_figure(reports.latent_picture(maps, labels), tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert Image.open(tmp_path / "a.png").width > 1200
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.width > 1200
 
 
 def test_one_point_makes_a_map():
@@ -361,7 +360,7 @@ def test_thinning_keeps_the_extremes():
 
 def test_shrinking_takes_means_and_keeps_small_images():
     assert shrink(np.arange(16.0).reshape(1, 4, 4), 2).tolist() == [[[2.5, 4.5], [10.5, 12.5]]]
-    assert shrink(IMAGES[0], 9) is IMAGES[0]
+    assert (shrink(IMAGES[0], 9) == IMAGES[0]).all()
     assert shrink(np.ones((1, 1, 500)), 100).shape == (1, 1, 100)
 
 
@@ -402,13 +401,14 @@ def test_a_sine_peaks_at_its_frequency_and_a_grating_at_its_period():
 def test_signal_to_noise_is_in_decibels():
     clean = np.ones((1, 100))
     assert snr_db(clean, clean + 0.1) == pytest.approx(20)
-    assert math.isnan(snr_db(clean, clean))
+    assert snr_db(clean, clean) == math.inf
+    assert math.isnan(snr_db(0 * clean, clean))
     bytes_clean, bytes_noisy = np.full((1, 4), 10, np.uint8), np.full((1, 4), 9, np.uint8)
     assert snr_db(bytes_clean, bytes_noisy) == pytest.approx(20)
 
 
 @pytest.mark.parametrize(
-    "value, text",
+    ("value", "text"),
     [
         (1234567, "1,234,567"),
         (-5, "−5"),

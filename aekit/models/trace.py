@@ -19,7 +19,7 @@ class Trace(nn.Module):
     def __init__(
         self,
         sample_shape: tuple[int, ...],
-        hidden: tuple[int, ...] = (32, 64, 64),
+        hidden: tuple[int, ...] = (16, 32, 32),
         latent_channels: int = 16,
         kernel_size: int = 7,
         activation: str = "relu",

@@ -107,7 +107,8 @@ def _picture(salt: str, picture: Picture) -> str:
 
 def _table(table: Table) -> str:
     def cell(value: object, tag: str = "td", numeric: bool = False) -> str:
-        return f"<{tag}{' class=n' if numeric else ''}>{_escape(number(value))}</{tag}>"
+        place = ' class="n"' if numeric else ""
+        return f"<{tag}{place}>{_escape(number(value))}</{tag}>"
 
     def numeric(value: object) -> bool:
         return value is None or isinstance(value, numbers.Real | np.number)

@@ -280,7 +280,7 @@ def denoising_section(
         title = f"Sample {i + 1}"
         if clean is not None:
             before, after = (snr_db(clean[i], part[i]) for part in (noisy, cleaned))
-            title += f" · {before:.1f} to {after:.1f} dB"
+            title += "" if math.isnan(before + after) else f" · {_decibels(before)} to {_decibels(after)} dB"
         pictures.append(Picture(figure, title))
     if spectra:
         image = kind == "image"
@@ -375,6 +375,10 @@ def _figures_table(figures: Mapping[str, object], pca_figures: Mapping[str, obje
 
 def _float(value: object) -> float:
     return math.nan if value is None or value == "" else float(value)  # type: ignore[arg-type]
+
+
+def _decibels(ratio: float) -> str:
+    return "∞" if math.isinf(ratio) else f"{ratio:.1f}".replace("-", "−")
 
 
 def _percent(share: float) -> str:

@@ -108,7 +108,7 @@ def svg(figure: Figure, salt: str, label: str) -> str:
     width, height = (f"{72 * inches:g}" for inches in figure.get_size_inches())
     body = out.getvalue().split("<svg", 1)[1].split(">", 1)[1]
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.DOTALL)
-    body = re.sub(r'<g id="[^"]*"', "<g", body)  # numbered alike in every figure, and nothing refers to them
+    body = re.sub(r'(?<=<g) id="[^"]*"| id="image[^"]*"', "", body)  # not unique in a page, and nothing refers to them
     body = re.sub(r"font-family: [^;\"]*;? ?", "", body)  # the page's
     body = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), body)
     for name, (light, _) in PALETTE.items():

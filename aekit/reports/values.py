@@ -42,7 +42,9 @@ def label_name(label: object) -> str:
     """A label as text: 1.0 of a text file is 1, bytes are UTF-8."""
     if isinstance(label, bytes):
         return label.decode("utf-8", "replace")
-    return f"{label:g}" if isinstance(label, float | np.floating) else str(label)
+    if isinstance(label, float | np.floating):
+        return "(no label)" if np.isnan(label) else f"{label:g}"
+    return str(label)
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:
@@ -115,6 +117,8 @@ def spectrum(samples: Values, kind: Kind, sampling_rate: float | None) -> tuple[
 
 
 def snr_db(clean: Values, x: Values) -> float:
-    """Signal over noise in decibels, NaN where either has no power."""
+    """Signal over noise in decibels: infinite without noise, NaN without signal."""
     signal, noise = (float(np.nansum(np.square(part.astype(float)))) for part in (clean, minus(x, clean)))
-    return 10 * math.log10(signal / noise) if signal > 0 and noise > 0 else math.nan
+    if signal == 0:
+        return math.nan
+    return 10 * math.log10(signal / noise) if noise > 0 else math.inf

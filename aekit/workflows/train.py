@@ -34,6 +34,7 @@ RESUME_FILE = "resume.safetensors"
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.csv"
 REPORT_FILE = "report.html"
+LINES = 25  # told of a run, however many epochs
 COLUMNS = ("epoch", "train_loss", "val_error", "penalty", "seconds", "samples_per_second")
 TRAINING_OPTIONS = tuple(f.name for f in fields(TrainSettings))
 DATA_OPTIONS = ("labels", "target", "normal", "val", "window", "corrupt", "start")
@@ -275,7 +276,8 @@ def _loop(
             _write_metrics(run / METRICS_FILE, history)
             stages.add(epoch.number, epochs)
             advance(epoch.number)
-            talk.say(_line(epoch, epochs))
+            if epoch.number in (1, epochs) or epoch.number % math.ceil(epochs / LINES) == 0:
+                talk.say(_line(epoch, epochs))
     return history
 
 

@@ -50,6 +50,13 @@ with mode:
     for op, args in list(calls):
         args = [x.detach() if isinstance(x, torch.Tensor) else x for x in args]
         assert facts(op(*map(on_cuda, args)), "cuda") == facts(op(*args), "cpu")
+_registry._choice, _registry.ON_CPU = "auto", False
+count = len(calls)
+with mode, torch.no_grad():
+    for kernel in KERNELS.values():
+        for make_inputs in kernel.make_inputs.values():
+            kernel.op(*make_inputs((16, 50), dtype=torch.float32, device="cuda"))
+            assert len(calls) == (count := count + 1)  # by the op, not by the reference
 print(*sorted({op._qualname for op, _ in calls}))
 """
 
