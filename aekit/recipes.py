@@ -34,7 +34,7 @@ RECIPES: dict[str, Recipe] = {
         "dense",
         "dense 784-128-64-128-784, sigmoid: the classic",
         {"hidden": (128,), "latent": 64, "activation": "sigmoid"},
-        {"epochs": 85, "batch_size": 256, "lr": 1e-2},
+        {"epochs": 85, "batch_size": 256, "lr": 3e-2, "warmup": 0.2, "optimiser": "muon"},
     ),
     "fully-conv": Recipe(
         "conv",

@@ -76,6 +76,7 @@ def train(
         "precision": precision,
         "seed": seed,
     }
+    given = {key: value for key, value in given.items() if value is not None}
     for pair in set_ or []:
         key, equals, text = pair.partition("=")
         if not equals:
@@ -86,7 +87,7 @@ def train(
     figures = workflows.train(
         recipe,
         data,
-        {key: value for key, value in given.items() if value is not None},
+        given,
         out=out,
         config=config,
         resume=resume,

@@ -155,6 +155,9 @@ def test_config_repeats_a_run_and_flags_beat_it(tmp_path: Path) -> None:
     assert (again["parameters"], again["val_error"]) == (first["parameters"], first["val_error"])
     other = result(tmp_path, "train", "--config", config, "--latent", "3")
     assert other["parameters"] < first["parameters"]
+    assert json.loads((tmp_path / other["run"] / "config.json").read_text())["options"]["lr"] == 0.002
+    none = result(tmp_path, "train", "conv", "--data", "digits", "--set", "bottleneck=none", "--dry-run")
+    assert "encoder.2" not in [layer["layer"] for layer in none["layers"] if layer["kind"] == "Conv2d"]
 
 
 def test_denoise_keeps_format_shape_type(lab: Path, tmp_path: Path) -> None:

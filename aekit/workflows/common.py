@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from aekit import checkpoint
 from aekit.datasets import DATASETS, Part, open_dataset
 from aekit.errors import AekitError
+from aekit.files import check_free
 from aekit.formats import default_out as default_name
 from aekit.formats import open_record
 from aekit.inference import Run, Seen, check_fits, default_run
@@ -239,6 +240,14 @@ def default_out(data: str, suffix: str, ending: str | None, dataset_ending: str 
     if is_dataset(data):
         return Path(f"{data.replace(':', '-')}.{suffix}{ending or dataset_ending}")
     return default_name(data, suffix, ending)
+
+
+def check_outputs(options: Options, *outputs: Path | None) -> None:
+    """Raises AekitError, before any work is done, where one of the outputs or the report cannot be written."""
+    report = None if options.report is None else Path(options.report)
+    for output in (*outputs, report):
+        if output is not None:
+            check_free(output, options.force)
 
 
 def in_memory(record: Record, rows: NDArray[Any]) -> Record:

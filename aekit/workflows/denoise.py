@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from aekit import formats, inference
 from aekit.errors import AekitError
-from aekit.files import check_free, whole
+from aekit.files import whole
 from aekit.records import Array, Record
 from aekit.trained import TrainedModel
 from aekit.workflows import common
@@ -31,7 +31,7 @@ def denoise(
     options, talk, clock = options or Options(), talk or Talk(), Clock()
     record = common.open_input(data)
     path = Path(out) if out is not None else common.default_out(data, "denoised", None, ".npy")
-    check_free(path, options.force)
+    common.check_outputs(options, path)
     truth = _truth(clean, record)
     trained, run = common.find_model(record, "denoise", options, talk)
     seen, gain = inference.Seen(), _Gain()

@@ -10,7 +10,7 @@ from aekit import formats, inference
 from aekit.baseline import fit_pca
 from aekit.batches import as_tensor
 from aekit.errors import AekitError
-from aekit.files import check_free, whole
+from aekit.files import whole
 from aekit.records import record_of
 from aekit.workflows import common
 from aekit.workflows.common import Clock, Options, Talk
@@ -36,8 +36,7 @@ def embed(
     path = Path(out) if out is not None else common.default_out(data, "latents", ".npy")
     png = path.with_suffix(".png")
     beside = path.with_suffix(".labels.csv") if record.labels is not None and path.suffix == ".npy" else None
-    for output in [path, png, *([beside] if beside is not None else [])]:
-        check_free(output, options.force)
+    common.check_outputs(options, path, png, beside)
     trained, run = common.find_model(record, "embed", options, talk)
     rows, width = inference.latent_shape(trained, record)
     like = record_of(np.zeros((rows, width), np.float32), record.source, _repeated(record.labels, rows))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from aekit import formats, inference, thresholds
 from aekit.batches import as_tensor, undo
 from aekit.errors import AekitError
-from aekit.files import check_free, whole
+from aekit.files import whole
 from aekit.records import Record
 from aekit.thresholds import Verdict
 from aekit.trained import TrainedModel
@@ -36,9 +36,7 @@ def score(
     thresholds.parse_rule(rule)
     record = common.open_input(data, labels)
     path = None if out == "-" else Path(out) if out is not None else common.default_out(data, "scores", ".csv")
-    for output in (path, None if error_map is None else Path(error_map)):
-        if output is not None:
-            check_free(output, options.force)
+    common.check_outputs(options, path, None if error_map is None else Path(error_map))
     trained, run = common.find_model(record, "score", options, talk)
     if trained.calibration is None:
         raise AekitError(

@@ -60,7 +60,7 @@ def train(
     """
     talk = talk or Talk()
     clock = Clock()
-    options = {k: v for k, v in (options or {}).items() if v is not None}
+    options = options or {}
     if resume is not None:
         if recipe or data or options or out or config:
             raise UsageError("--resume continues a run as it was configured: give it alone")
@@ -68,6 +68,8 @@ def train(
     if config is not None:
         given = _read_config(Path(config))
         recipe, data = recipe or given["recipe"], data or given["data"]
+        if "epochs" in options:
+            given["options"].pop("steps", None)  # which would beat them
         options = {**given["options"], **options}
     if recipe is None or data is None:
         raise UsageError("train needs a recipe and --data, as in: aekit train conv --data mnist")
@@ -107,19 +109,25 @@ def train(
 
     run = Path(resume) if resume is not None else _new_run(recipe, data, out, force)
     state, history = None, []
-    if resume is not None:
+    if resume is not None and (run / RESUME_FILE).exists():  # else it stopped in its first epoch
         state = checkpoint.load_resume(run / RESUME_FILE)
         _check_resumable(state, trained, run)
         history = state["history"]
-    else:
-        common.write_json(run / CONFIG_FILE, {"recipe": recipe, "data": data, "options": _config(options, settings)})
+    elif resume is None:
+        told = {**model_settings, **asdict(settings), **data_options, "corrupt": list(corruption_texts)}
+        del told["output"]  # follows from the data
+        common.write_json(run / CONFIG_FILE, {"recipe": recipe, "data": data, "options": told})
     parameters = count_parameters(network)
     talk.say(
         f"{recipe} on {data}: {len(parts.train)} rows, {len(parts.val)} held out, {parameters:,} parameters -> {run}"
     )
 
     stages, grid = Stages(trained, parts, where), clock.seconds
-    history = _loop(trained, parts, settings, corruption, run, state, history, where, stages, talk)
+    try:
+        history = _loop(trained, parts, settings, corruption, run, state, history, where, stages, talk)
+    except KeyboardInterrupt:
+        talk.say(f"stopped; go on with: aekit train --resume {run}")
+        raise
     talk.say("calibration, baseline and report")
     trained.network = _best(run, network, where)
     figures = finish(trained, parts, settings, corruption, history, where)
@@ -142,8 +150,6 @@ def _resolve(
     """Training settings, model settings, corruption and data options; a flag beats the recipe, which beats defaults."""
     chosen = recipes.recipe(name)
     training = {**chosen.training, **{k: v for k, v in options.items() if k in TRAINING_OPTIONS}}
-    if "epochs" in options and "steps" not in options:
-        training.pop("steps", None)
     if "betas" in training:
         training["betas"] = tuple(training["betas"])
     data_options = {k: v for k, v in options.items() if k in DATA_OPTIONS}
@@ -199,11 +205,6 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or {"recipe", "data", "options"} - set(config):
         raise AekitError(f"{path}: not the config of a run: it lacks recipe, data or options")
     return config
-
-
-def _config(options: Mapping[str, Any], settings: TrainSettings) -> dict[str, Any]:
-    """The options with every training setting told, so that a later default cannot change a repeated run."""
-    return {**options, **{k: v for k, v in asdict(settings).items() if v is not None}}
 
 
 # --- the run ---------------------------------------------------------------------------------------------------------
