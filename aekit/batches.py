@@ -19,7 +19,6 @@ from aekit.errors import AekitError
 from aekit.records import Array, Batch, Kind, Record
 
 CHUNK_BYTES = 32 << 20  # what a verb reads at a time
-SAMPLE_BYTES = 256 << 20  # beyond this the normalisation comes from a seeded sample of rows
 SPREAD = 10.0  # rows whose 90th and 10th percentile of size differ by this factor carry a scale each
 
 
@@ -120,17 +119,12 @@ def _floats(values: NDArray[np.float64]) -> tuple[float, ...]:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def rows_per_chunk(record: Record, rows_at_most: int | None = None) -> int:
-    rows = max(1, CHUNK_BYTES // max(1, record.values_per_row * record.dtype.itemsize))
-    return rows if rows_at_most is None else min(rows, rows_at_most)
-
-
-def chunks(record: Record, rows_at_most: int | None = None) -> Iterator[tuple[int, Array]]:
+def chunks(record: Record) -> Iterator[tuple[int, Array]]:
     """(first row, samples as stored (B, C, ...)) through the whole record; raises AekitError at a NaN or infinity.
 
     The samples are a view of one buffer that the next step overwrites.
     """
-    step = rows_per_chunk(record, rows_at_most)
+    step = max(1, CHUNK_BYTES // max(1, record.values_per_row * record.dtype.itemsize))
     for start in range(0, len(record), step):
         rows = record.read(start, min(start + step, len(record)))
         check_finite(rows, start, record)
@@ -159,21 +153,6 @@ def read_all(record: Record) -> Array:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def sample_rows(record: Record, seed: int) -> tuple[Array, bool]:
-    """Samples to choose a normalisation from, and whether they are a seeded part of a large file: blocks of rows."""
-    if record.values_per_row * len(record) * record.dtype.itemsize <= SAMPLE_BYTES:
-        return read_all(record), False
-    block = max(1, rows_per_chunk(record) // 8)
-    starts = np.arange(0, len(record), block)
-    chosen = np.sort(np.random.default_rng(seed).permutation(starts)[: max(1, SAMPLE_BYTES // CHUNK_BYTES * 8)])
-    parts = []
-    for start in chosen:
-        rows = record.read(int(start), min(int(start) + block, len(record)))
-        check_finite(rows, int(start), record)
-        parts.append(record.to_samples(rows).copy())
-    return np.concatenate(parts), True
-
-
 # --- rows on the device, for training --------------------------------------------------------------------------------
 
 
@@ -186,7 +165,6 @@ class Rows:
     offset: Tensor  # of a normalised x, broadcasting against (N, C, ...)
     scale: Tensor
     target: Tensor | None = None  # (N, ...), normalised
-    label: Tensor | None = None
     unit: float | None = None  # what errors are told in, where every sample has a scale of its own
 
     def __len__(self) -> int:
@@ -200,7 +178,7 @@ class Rows:
         elif len(offset) == len(self.x):
             offset, scale = offset.index_select(0, index), scale.index_select(0, index)
         target = x if self.target is None else self.target.index_select(0, index)
-        return Batch(x, target, offset, scale, None if self.label is None else self.label.index_select(0, index))
+        return Batch(x, target, offset, scale)
 
     def error_unit(self, batch: Batch) -> Tensor | float:
         """What turns a normalised squared error into squared units of the training data's standard deviation."""
@@ -219,9 +197,8 @@ class Rows:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Rows":
         target = None if self.target is None else change(self.target)
-        label = None if self.label is None else change(self.label)
         x, offset, scale = change(self.x), change(self.offset), change(self.scale)
-        return replace(self, x=x, offset=offset, scale=scale, target=target, label=label)
+        return replace(self, x=x, offset=offset, scale=scale, target=target)
 
 
 def to_rows(raw: Array, normalisation: Normalisation, target: Array | None = None) -> Rows:

@@ -11,8 +11,13 @@ from pathlib import Path
 from aekit.errors import AekitError
 
 
-def check_free(path: Path, force: bool) -> None:
-    """Raises AekitError where `path` cannot be written: it exists (and not `force`), or its folder is missing."""
+def check_free(path: Path, force: bool, folder: bool = False) -> None:
+    """Raises AekitError where `path` cannot be written: it exists (and not `force`), or its folder is missing.
+
+    A file never takes a folder's place: unless `folder` is what is to be written, one at `path` is refused in any case.
+    """
+    if path.is_dir() and path.suffix and not folder:
+        raise AekitError(f"{path}: is a folder; name a file with -o")
     if path.exists() and not force:
         raise AekitError(f"{path}: exists already; name another file with -o, or overwrite it with --force")
     folder = path.parent
@@ -33,8 +38,11 @@ def whole(path: Path, force: bool = False) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
     try:
         yield temporary
-        if path.is_dir():
-            shutil.rmtree(path)  # only with force
+        if path.is_dir():  # only with force
+            ours = {p.suffix for p in temporary.iterdir()} if temporary.is_dir() else set()
+            if any(p.is_dir() or p.suffix not in ours for p in path.iterdir()) or not temporary.is_dir():
+                raise AekitError(f"{path}: a folder that holds other things is not overwritten; name another with -o")
+            shutil.rmtree(path)
         os.replace(temporary, path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -5,7 +5,7 @@ scores and latents come one per window.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from aekit.batches import as_tensor, chunks, cut, fits, overlap_weight, tiles, undo
 from aekit.errors import AekitError
 from aekit.objectives import ERRORS
-from aekit.records import Array, Output, Record
+from aekit.records import Array, Output, Record, times
 from aekit.trained import TrainedModel
 from aekit.training import precision_context
 
@@ -43,7 +43,7 @@ class Seen:
         self.low, self.high = min(self.low, float(samples.min())), max(self.high, float(samples.max()))
 
     def warning(self, trained: TrainedModel) -> str | None:
-        """One line where values lie outside the range of training by more than half its width; None else."""
+        """One line where values lie well outside the range of training: half its width for series; None else."""
         low, high = trained.normalisation.low, trained.normalisation.high
         slack = 0.01 if trained.normalisation.kind == "range" else 0.5
         width = high - low
@@ -85,20 +85,17 @@ def pick_device(name: str) -> torch.device:
 def check_fits(trained: TrainedModel, record: Record) -> None:
     """Raises AekitError where the record's rows are not, and do not hold, samples of the model."""
     have, want = record.sample_shape, trained.sample_shape
-    if not fits(have, want):
+    table = "table" in (record.kind, trained.kind)  # whose columns have a meaning each
+    if not fits(have, want) or (table and have != want):
         raise AekitError(
-            f"{record.source}: a row has shape {_times(have)} (channels first), the model {trained.source} takes "
-            f"{_times(want)}; name another model with --model, or train one on such data"
+            f"{record.source}: a row has shape {times(have)} (channels first), the model {trained.source} takes "
+            f"{times(want)}; name another model with --model, or train one on such data"
         )
     rates = record.sampling_rate, trained.sampling_rate
     if None not in rates and not np.isclose(rates[0] or 0, rates[1] or 0, rtol=1e-3):
         raise AekitError(
             f"{record.source}: sampling rate is {rates[0]:g} Hz, the model expects {rates[1]:g} Hz; resample the file"
         )
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
 
 
 @dataclass
@@ -186,14 +183,21 @@ def score(
             if with_pca and trained.pca is not None:
                 pca.append(trained.pca.error(r.x.cpu()).numpy())
             if on_map is not None:
-                maps.append((r.output.x_hat - target).square().cpu().numpy())
+                difference = r.output.x_hat - target
+                maps.append((difference.abs() if trained.error == "l1" else difference.square()).cpu().numpy())
         rows.append(row + start)
         starts += place
         if on_map is not None:
             on_map(record.from_samples(_assemble(np.concatenate(maps), samples, place, trained)))
         progress(start + len(samples))
+    score, row = np.concatenate(scores), np.concatenate(rows)
+    if not np.isfinite(score).all():
+        worst = row[int(np.argmin(np.isfinite(score)))]
+        raise AekitError(
+            f"{record.source}: row {worst} holds values too far from the training data to be scored; mend or remove it"
+        )
     no_pca = np.zeros(0, dtype=np.float32)
-    return Scores(np.concatenate(scores), np.concatenate(pca) if pca else no_pca, np.concatenate(rows), starts, seen)
+    return Scores(score, np.concatenate(pca) if pca else no_pca, row, starts, seen)
 
 
 def latent_shape(trained: TrainedModel, record: Record) -> tuple[int, int]:
@@ -262,7 +266,7 @@ def sample_latents(trained: TrainedModel, count: int, seed: int) -> Tensor:
 
 def between(trained: TrainedModel, first: Array, last: Array, steps: int, run: Run) -> NDArray[np.float32]:
     """Latents (steps, D) on the straight line between two samples (C, ...), both ends included."""
-    (ends,) = (r.output.z for r in forward(trained, np.stack([first, last]), run))
+    (ends,) = (r.output.z for r in forward(trained, np.stack([first, last]), replace(run, batch_size=2)))
     assert ends is not None, "a model that serves generate returns z"
     share = torch.linspace(0, 1, steps, device=ends.device)[:, None]
     path: NDArray[np.float32] = torch.lerp(ends[:1], ends[1:], share).float().cpu().numpy()

@@ -65,6 +65,11 @@ class Record:
         return samples[:, 0] if self.channel_axis is None else np.moveaxis(samples, 1, self.channel_axis)
 
 
+def times(shape: tuple[int, ...]) -> str:
+    """(1, 28, 28) as 1x28x28, for messages."""
+    return "x".join(map(str, shape))
+
+
 def record_of(
     array: Array, source: str = "array", labels: Array | None = None, sampling_rate: float | None = None
 ) -> Record:
@@ -117,7 +122,6 @@ class Batch(NamedTuple):
     target: Tensor  # (B, C, ...); x before corruption unless the data is paired
     offset: Tensor  # broadcasts against x: value in the file = x * scale + offset
     scale: Tensor
-    label: Tensor | None = None  # (B,)
 
 
 class Output(NamedTuple):

@@ -158,7 +158,7 @@ def judge(scores: ArrayLike, calibration: ArrayLike, rule: str | Rule = "auto") 
     Raises UsageError for an unknown rule, ValueError for scores that are not one finite number per sample.
     """
     rule = parse_rule(rule) if isinstance(rule, str) else rule
-    values, rows = _checked(scores, "scores"), _checked(calibration, "calibration")
+    values, rows = _checked(scores, "scores"), np.sort(_checked(calibration, "calibration"))
     verdict = {"auto": _auto, "fdr": _fdr, "fpr": _fpr}.get(rule.name, _fixed)(values, rows, rule)
     notes = [f"calibration by {_rows(rows)}", *verdict.notes]
     if 2 * np.count_nonzero(verdict.flagged) > len(values) > 1:
@@ -224,11 +224,11 @@ def _fixed(scores: Floats, calibration: Floats, rule: Rule) -> Verdict:
 
 
 def _fpr(scores: Floats, calibration: Floats, rule: Rule) -> Verdict:
-    """Flags p <= value: a normal sample is flagged with at most this probability."""
+    """Flags p <= value: a normal sample is flagged with at most this probability. The calibration comes sorted."""
     levels = np.arange(1, len(calibration) + 1) / (len(calibration) + 1)
     allowed = np.count_nonzero(levels <= rule.value)  # calibration rows that may lie at or above the threshold
     if allowed:
-        threshold = float(np.sort(calibration)[-allowed])
+        threshold = float(calibration[-allowed])
         return Verdict(p_values(scores, calibration), scores > threshold, threshold, str(rule), ())
     needed = f"{rule} needs {math.ceil(1 / rule.value - 1 - 1e-9)} calibration rows"
     tail = fit_tail(calibration)
@@ -311,7 +311,8 @@ def _shift(p: Floats, rows: int) -> float:
     Below its end the normal scores of normal samples follow a truncated normal (Efron 2004, section 4); its mean is all
     that the likelihood needs. Never negative, so that the correction can only spare samples.
     """
-    z = -special.ndtri(np.clip(p - 0.5 / (rows + 1), 1e-300, 1 - 1e-15))
+    ordered = np.sort(p)  # so that the order of the samples changes no rounding
+    z = -special.ndtri(np.clip(ordered - 0.5 / (rows + 1), 1e-300, 1 - 1e-15))
     end = max(BULK_END, float(np.quantile(z, 0.4)))
     bulk = z[z <= end]
     shifts = np.linspace(0, LARGEST_SHIFT, 101)

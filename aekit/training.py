@@ -21,6 +21,7 @@ from aekit.batches import Rows
 from aekit.corruptions import Corruption, corrupt
 from aekit.objectives import ERRORS, Phase, mse, objective
 from aekit.optimisers import Muon
+from aekit.records import Output
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 EVALUATION_ROWS = 1000
@@ -99,12 +100,13 @@ def fit(
     done, best, stale = 0, math.inf, 0
     if resume is not None:
         done, best, stale = resume["step"], resume["best"], resume["stale"]
+        best = math.inf if best is None else best
         model.load_state_dict(resume["model"])
         for optimiser, state in zip(chain(*optimisers), resume["optimisers"], strict=True):
             _restore(optimiser, state)
     noise = torch.Generator(device)
 
-    while done < total:
+    while done < total and (settings.patience is None or stale < settings.patience):
         started = time.perf_counter()
         number = done // per_epoch + 1
         order = _order(len(train), per_epoch * min(settings.batch_size, len(train)), mix(settings.seed, number), device)
@@ -137,6 +139,7 @@ def fit(
 
         metrics = {_column(key): float(value) / len(indices) for key, value in sums.items()}
         trained_seconds = time.perf_counter() - started
+        model.eval()
         error = evaluate(model, val, settings, corruption) if reconstructs(model) else None
         is_best = error is None or error < best
         best, stale = (best if error is None else error, 0) if is_best else (best, stale + 1)
@@ -144,7 +147,7 @@ def fit(
             metrics["val_error"] = error
         metrics["seconds"] = time.perf_counter() - started
         metrics["samples_per_second"] = indices.numel() / trained_seconds
-        progress = {"step": done, "best": best, "stale": stale}
+        progress = {"step": done, "best": best if math.isfinite(best) else None, "stale": stale}
         yield Epoch(
             number,
             metrics,
@@ -155,8 +158,6 @@ def fit(
                 "optimisers": [_state(optimiser) for optimiser in chain(*optimisers)],
             },
         )
-        if settings.patience is not None and stale >= settings.patience:
-            return
 
 
 def phases_of(model: nn.Module, settings: TrainSettings) -> list[Phase]:
@@ -175,21 +176,22 @@ def reconstructs(model: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, rows: Rows, settings: TrainSettings, corruption: Corruption = ()) -> float:
+def evaluate(
+    forward: Callable[[Tensor], Output], rows: Rows, settings: TrainSettings, corruption: Corruption = ()
+) -> float:
     """Mean squared error per sample, averaged over samples, with the corruption of training, the same in each call.
 
     In 0..1 units for images, in units of the training data's standard deviation else.
     """
     device = rows.x.device
     noise = torch.Generator(device)
-    model.eval()
     total = torch.zeros((), dtype=torch.float64, device=device)
     for start in range(0, len(rows), EVALUATION_ROWS):
         noise.manual_seed(mix(settings.seed, 2, start))
         index = torch.arange(start, min(start + EVALUATION_ROWS, len(rows)), device=device)
         batch = rows.batch(index)
         with precision_context(settings.precision, device):
-            output = model(corrupt(batch.x, corruption, noise))
+            output = forward(corrupt(batch.x, corruption, noise))
         target = batch.target if output.target is None else output.target
         errors = mse(output.x_hat.float(), target, output.weight)
         total += (errors * rows.error_unit(batch)).double().sum()

@@ -47,6 +47,14 @@ def main() -> None:
     except AekitError as error:
         print(f"aekit: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
+    except MemoryError:
+        print("aekit: out of memory; try a smaller --batch-size", file=sys.stderr)
+        sys.exit(1)
+    except RuntimeError as error:
+        if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        print("aekit: out of memory; try a smaller --batch-size", file=sys.stderr)
+        sys.exit(1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"aekit: {where}{error.strerror or error}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from aekit.models import build
 from aekit.objectives import Phase, zeros
 from aekit.optimisers import orthogonalise
 from aekit.records import Batch, Output
-from aekit.training import Epoch, TrainSettings, fit, steps_in_epoch
+from aekit.training import Epoch, TrainSettings, _schedule, fit, steps_in_epoch
 
 SHORT = TrainSettings(epochs=4, batch_size=16, lr=1e-2, seed=3)
 
@@ -207,7 +208,7 @@ def test_masked_model_is_judged_by_its_own_weights() -> None:
     assert epochs[-1].metrics["val_error"] < 0.3
 
 
-def test_adversarial_phases_move_their_own_parameters_and_resume_exactly() -> None:
+def test_adversarial_phases_move_their_own_parameters_and_resume_exactly(tmp_path: Path) -> None:
     torch.manual_seed(0)
     rows = plain_rows(torch.randn(48, 2) + 3)
     settings = TrainSettings(epochs=4, batch_size=8, lr=1e-4)
@@ -227,7 +228,8 @@ def test_adversarial_phases_move_their_own_parameters_and_resume_exactly() -> No
     for epoch in fit(stopped, rows, rows, settings):
         if epoch.number == 2:
             break
-    state = dict(epoch.state())
+    checkpoint.save_resume(epoch.state(), tmp_path / "resume.safetensors")
+    state = checkpoint.load_resume(tmp_path / "resume.safetensors")
     resumed = fresh()
     list(fit(resumed, rows, rows, settings, resume=state))
     for a, b in zip(straight.parameters(), resumed.parameters(), strict=True):
@@ -243,8 +245,6 @@ def test_muon_update_is_nearly_orthogonal_as_in_float64() -> None:
 
 
 def test_learning_rate_rises_once_and_falls_to_nothing() -> None:
-    from aekit.training import _schedule
-
     rates = [_schedule(TrainSettings(), step / 100) for step in range(101)]
     peak = int(np.argmax(rates))
     assert all(a <= b for a, b in pairwise(rates[: peak + 1]))

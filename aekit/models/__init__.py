@@ -3,9 +3,11 @@
 import inspect
 from typing import Any
 
+import torch
 from torch import nn
 
 from aekit.errors import AekitError, UsageError
+from aekit.layers import ACTIVATIONS
 from aekit.models.conv import Conv
 from aekit.models.dense import Dense
 from aekit.models.lstm import LSTM
@@ -22,14 +24,6 @@ def settings_of(model: str) -> dict[str, Any]:
     return {p.name: p.default for p in known if p.name not in ("self", "sample_shape", "output")}
 
 
-def check_settings(model: str, settings: dict[str, Any]) -> None:
-    """Raises UsageError for a setting the model does not know."""
-    known = settings_of(model)
-    for name in settings:
-        if name not in known:
-            raise UsageError(f"the model {model} has no setting {name!r}; it knows {', '.join(known)}")
-
-
 def build(model: str, sample_shape: tuple[int, ...], settings: dict[str, Any]) -> nn.Module:
     """The network for samples (C, ...), untrained. Raises AekitError where the shape does not suit the model."""
     if model in SERIES_ONLY and len(sample_shape) != 2:
@@ -37,7 +31,15 @@ def build(model: str, sample_shape: tuple[int, ...], settings: dict[str, Any]) -
             f"the model {model} takes series (channels, points), not samples of shape "
             f"{'x'.join(map(str, sample_shape))}; conv, dense and vae take images"
         )
+    if settings.get("activation", "relu") not in ACTIVATIONS:
+        raise UsageError(f"--activation {settings['activation']}: there are {', '.join(ACTIVATIONS)}")
     try:
-        return MODELS[model](sample_shape, **settings)
-    except (ValueError, RuntimeError, ZeroDivisionError) as error:
-        raise AekitError(f"the model {model} cannot be built for samples of shape {sample_shape}: {error}") from error
+        network = MODELS[model](sample_shape, **settings)
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, *sample_shape))
+    except (ValueError, RuntimeError, TypeError, IndexError, ZeroDivisionError, AssertionError) as error:
+        shape, why = "x".join(map(str, sample_shape)), " ".join(str(error).split())[:200]
+        raise AekitError(
+            f"the model {model} cannot be built for samples of {shape} with {settings}: {why}; change the settings"
+        ) from error
+    return network.train()

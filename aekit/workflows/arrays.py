@@ -9,7 +9,7 @@ from aekit import inference, thresholds
 from aekit.errors import AekitError
 from aekit.inference import Run
 from aekit.layers import channels_last
-from aekit.records import Array, Record, record_of
+from aekit.records import Array, Record, record_of, times
 from aekit.thresholds import Verdict
 from aekit.trained import TrainedModel
 from aekit.workflows import common
@@ -30,6 +30,8 @@ class Autoencoder:
         record = _record(x)
         seen = inference.Seen()
         cleaned = np.concatenate(list(inference.denoise(self.trained, record, self._run, seen, _ignore)))
+        if x.dtype.kind == "b":
+            return cleaned >= 0.5
         if x.dtype.kind in "iu":
             limits: np.iinfo[Any] = np.iinfo(x.dtype.name)
             cleaned = cleaned.round().clip(limits.min, limits.max)
@@ -54,10 +56,13 @@ class Autoencoder:
     def generate(self, count: int = 1, seed: int = 0, latents: Array | None = None) -> NDArray[np.float32]:
         """New samples (count, C, ...) in the training data's units, or what given latents (count, D) decode to."""
         z = inference.sample_latents(self.trained, count, seed).numpy() if latents is None else np.float32(latents)
-        return inference.decode(self.trained, np.atleast_2d(z), self._run)
+        try:
+            return inference.decode(self.trained, np.atleast_2d(z), self._run)
+        except RuntimeError as error:
+            raise AekitError(f"latents of shape {z.shape} are not the model's; embed gives such as are") from error
 
     def __repr__(self) -> str:
-        shape = common.times(self.trained.sample_shape)
+        shape = times(self.trained.sample_shape)
         return f"<aekit {self.trained.recipe} for samples of {shape}, trained on {self.trained.data}>"
 
 

@@ -22,7 +22,7 @@ from aekit.formats import default_out as default_name
 from aekit.formats import open_record
 from aekit.inference import Run, Seen, check_fits, default_run
 from aekit.layers import channels_last
-from aekit.records import Record
+from aekit.records import Record, times
 from aekit.trained import TrainedModel
 
 RUNS = Path("runs")
@@ -59,10 +59,6 @@ class Options:
 # --- data ------------------------------------------------------------------------------------------------------------
 
 
-def times(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
-
-
 def is_dataset(data: str) -> bool:
     return data.partition(":")[0] in DATASETS and not Path(data).exists()
 
@@ -70,6 +66,10 @@ def is_dataset(data: str) -> bool:
 def open_part(data: str, part: Part, labels: str | None = None, target: str | None = None) -> Record | None:
     """A named data set's part, None where it has no such part; a file is all training data."""
     if is_dataset(data):
+        if labels is not None or target is not None:
+            raise AekitError(
+                f"{data}: a named data set brings its own labels and targets; leave --labels and --target off"
+            )
         return open_dataset(data, part)
     if part == "test":
         return None
@@ -146,12 +146,13 @@ def find_model(record: Record, verb: str, options: Options, talk: Talk) -> tuple
         _check_serves(trained, verb)
         check_fits(trained, record)
         return _ready(trained, options)
-    for path in newest_runs():
-        found = _load_if_fits(path, record, verb)
-        if found is not None:
-            talk.say(f"model: {path.parent} ({found.recipe} trained on {found.data}), the newest run that fits")
-            return _ready(found, options)
-    recipe = _suggest(record, verb)
+    runs = [(path, found) for path in newest_runs() if (found := _load_if_fits(path, record, verb)) is not None]
+    same = [run for run in runs if run[1].sample_shape == record.sample_shape]
+    longer = [run for run in runs if record.kind == "series" and len(record.sample_shape) == 2]
+    for path, found in (same or longer)[:1]:
+        talk.say(f"model: {path.parent} ({found.recipe} trained on {found.data}), the newest run that fits")
+        return _ready(found, options)
+    recipe = suggest(record, verb)
     raise AekitError(
         f"{record.source}: no model under {RUNS}/ fits rows of shape {times(record.sample_shape)}; run "
         f"`aekit train {recipe} --data {record.source}`, then `aekit {verb} {record.source}` again, "
@@ -166,7 +167,14 @@ def _load_if_fits(path: Path, record: Record, verb: str) -> TrainedModel | None:
         check_fits(trained, record)
     except AekitError:
         return None
-    return trained
+    return trained if _finished(trained, verb) else None
+
+
+def _finished(trained: TrainedModel, verb: str) -> bool:
+    """Whether training came to its end, after which the model has what the verb needs beside the weights."""
+    if verb == "score":
+        return trained.calibration is not None
+    return verb != "generate" or trained.mixture is not None or hasattr(trained.network, "prior")
 
 
 def _check_serves(trained: TrainedModel, verb: str) -> None:
@@ -175,7 +183,10 @@ def _check_serves(trained: TrainedModel, verb: str) -> None:
         raise AekitError(f"{trained.source}: the model {trained.model} does not {verb}; it serves {', '.join(verbs)}")  # type: ignore[arg-type]
 
 
-def _suggest(record: Record, verb: str) -> str:
+def suggest(record: Record, verb: str) -> str:
+    """The recipe to train for this kind of data."""
+    if record.target is not None and record.kind == "series":
+        return "trace"
     if record.kind == "image":
         return VERB_RECIPES[verb]
     if verb == "generate":
@@ -189,10 +200,10 @@ def _ready(trained: TrainedModel, options: Options) -> tuple[TrainedModel, Run]:
     return trained, run
 
 
-def load_ready(path: str | None, verb: str, options: Options, talk: Talk) -> tuple[TrainedModel, Run]:
+def load_ready(verb: str, options: Options, talk: Talk) -> tuple[TrainedModel, Run]:
     """A model without data to fit: the one asked for, else the newest run that serves the verb."""
-    if path is not None:
-        trained = load_model(path)
+    if options.model is not None:
+        trained = load_model(options.model)
         _check_serves(trained, verb)
         return _ready(trained, options)
     for found in newest_runs():
@@ -200,6 +211,8 @@ def load_ready(path: str | None, verb: str, options: Options, talk: Talk) -> tup
             trained = checkpoint.load(found)
             _check_serves(trained, verb)
         except AekitError:
+            continue
+        if not _finished(trained, verb):
             continue
         talk.say(f"model: {found.parent} ({trained.recipe} trained on {trained.data}), the newest run that can {verb}")
         return _ready(trained, options)

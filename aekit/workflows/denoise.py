@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from aekit import formats, inference
 from aekit.errors import AekitError
 from aekit.files import whole
-from aekit.records import Array, Record
+from aekit.records import Array, Record, times
 from aekit.trained import TrainedModel
 from aekit.workflows import common
 from aekit.workflows.common import Clock, Options, Talk
@@ -58,8 +58,8 @@ def _truth(clean: str | None, record: Record) -> Record | None:
     truth = record.target if clean is None else formats.open_record(clean)
     if truth is not None and truth.shape != record.shape:
         raise AekitError(
-            f"{truth.source}: the clean data has shape {common.times(truth.shape)}, the noisy data "
-            f"{common.times(record.shape)}; give one clean row for each noisy one"
+            f"{truth.source}: the clean data has shape {times(truth.shape)}, the noisy data "
+            f"{times(record.shape)}; give one clean row for each noisy one"
         )
     return truth
 
@@ -83,7 +83,7 @@ class _Gain:
 
     def figures(self) -> dict[str, float]:
         """snr_gain_db over rows with a signal, and the peak signal-to-noise ratio before and after."""
-        if not self.gains or not self.cleaned or not self.noisy:
+        if not self.gains or not self.cleaned or not self.noisy or not self.peak:
             return {}
         gains = np.concatenate(self.gains)
         psnr = [10 * np.log10(self.peak**2 * self.values / error) for error in (self.noisy, self.cleaned)]

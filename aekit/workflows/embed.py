@@ -35,24 +35,32 @@ def embed(
     record = common.open_input(data, labels)
     path = Path(out) if out is not None else common.default_out(data, "latents", ".npy")
     png = path.with_suffix(".png")
-    beside = path.with_suffix(".labels.csv") if record.labels is not None and path.suffix == ".npy" else None
+    inside = path.suffix in (".npz", ".h5", ".hdf5")
+    beside = path.with_suffix(".labels.csv") if record.labels is not None and not inside else None
     common.check_outputs(options, path, png, beside)
     trained, run = common.find_model(record, "embed", options, talk)
     rows, width = inference.latent_shape(trained, record)
-    like = record_of(np.zeros((rows, width), np.float32), record.source, _repeated(record.labels, rows))
+    like = record_of(
+        np.zeros((rows, width), np.float32), record.source, _repeated(record.labels, rows) if inside else None
+    )
     drawn = np.sort(np.random.default_rng(options.seed).choice(rows, min(PICTURED, rows), replace=False))
     shown: list[NDArray[np.float32]] = []
     done = 0
     created = formats.create(path, like, (rows, width), np.dtype(np.float32), options.force)
     with created as writer, talk.track("rows", len(record)) as bar:
         for z in inference.embed(trained, record, run, bar):
+            if not np.isfinite(z).all():
+                raise AekitError(
+                    f"{record.source}: a latent is not a number: the values are too far from the training data"
+                )
             writer.write(z)
             shown.append(z[drawn[(drawn >= done) & (drawn < done + len(z))] - done])
             done += len(z)
-    if beside is not None and like.labels is not None:
-        formats.write_columns(beside, {"row": np.arange(rows), "label": like.labels}, options.force)
+    labels_out = _repeated(record.labels, rows)
+    if beside is not None and labels_out is not None:
+        formats.write_columns(beside, {"row": np.arange(rows), "label": labels_out}, options.force)
     figures: dict[str, Any] = {"count": rows, "out": str(path), "latent": width, "model": trained.source}
-    names = None if like.labels is None else like.labels[drawn]
+    names = None if labels_out is None else labels_out[drawn]
     maps = _maps(np.concatenate(shown), options.seed, talk)
     with whole(png, options.force) as temporary:
         reports.save_figure(reports.latent_picture(maps, names), temporary)
@@ -78,8 +86,6 @@ def _maps(z: NDArray[np.float32], seed: int, talk: Talk) -> dict[str, NDArray[np
     """Two-dimensional maps of latents (N, D): PCA, and t-SNE where there are enough of them."""
     from sklearn.manifold import TSNE
 
-    if not np.isfinite(z).all():
-        raise AekitError("a latent is not a number: the model diverged in training; train it again with a smaller --lr")
     tensor = as_tensor(z)
     maps = {"PCA": fit_pca(tensor, 2).transform(tensor).numpy()}
     if maps["PCA"].shape[1] == 1:
@@ -88,6 +94,6 @@ def _maps(z: NDArray[np.float32], seed: int, talk: Talk) -> dict[str, NDArray[np
         talk.say(f"t-SNE of {len(z)} latents")
         start = fit_pca(tensor, min(50, z.shape[1])).transform(tensor).numpy()
         maps["t-SNE"] = TSNE(
-            perplexity=min(30, (len(z) - 1) / 3), init="pca", random_state=seed, n_jobs=-1
+            perplexity=min(30, (len(z) - 1) / 3), init="pca", random_state=seed % 2**32, n_jobs=-1
         ).fit_transform(start)
     return maps

@@ -1,6 +1,8 @@
 """What follows the last epoch: calibration, the PCA baseline, the mixture to generate from, and the figures."""
 
 import math
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,12 +12,15 @@ from numpy.typing import NDArray
 from aekit.baseline import PCA, fit_pca
 from aekit.batches import Rows
 from aekit.corruptions import Corruption
-from aekit.objectives import ERRORS
+from aekit.objectives import ERRORS, zeros
+from aekit.records import Output
 from aekit.trained import Mixture, TrainedModel
 from aekit.training import TrainSettings, evaluate, precision_context, reconstructs
 from aekit.workflows.training_data import Parts
 
 LATENT_ROWS = 10_000  # for the mixture
+MOST_COMPONENTS = 256  # of PCA: more would make the model file large
+PCA_VALUES = 1 << 26  # that PCA is fitted to
 
 
 @torch.inference_mode()
@@ -35,13 +40,15 @@ def finish(
     trained.network.eval()
     z = _latents(trained, parts.train.to(where), LATENT_ROWS)
     if z is not None:
-        most = math.prod(trained.sample_shape) // 4 or 1  # with more, PCA passes everything through
-        x = parts.train.batch(torch.arange(min(len(parts.train), 20_000))).x
+        values = math.prod(trained.sample_shape)
+        most = max(1, min(values // 4, MOST_COMPONENTS))  # with more, PCA passes everything through
+        x = parts.train.batch(torch.arange(min(len(parts.train), max(most + 1, PCA_VALUES // values)))).x
         trained.pca = fit_pca(x, min(z.shape[1], most))
         figures["pca_components"] = len(trained.pca.components)
-        figures["pca_val_error"] = _pca_error(trained.pca, parts.val)
+        pca = _as_model(trained.pca)
+        figures["pca_val_error"] = evaluate(pca, parts.val, settings, corruption)
         if parts.test is not None:
-            figures["pca_test_error"] = _pca_error(trained.pca, parts.test)
+            figures["pca_test_error"] = evaluate(pca, parts.test, settings, corruption)
     if reconstructs(network):
         trained.calibration, trained.pca_calibration = _calibrate(trained, val)
         if parts.test is not None:
@@ -63,12 +70,9 @@ def _latents(trained: TrainedModel, rows: Rows, count: int) -> torch.Tensor | No
     return torch.cat(parts)
 
 
-def _pca_error(pca: PCA, rows: Rows) -> float:
-    total = 0.0
-    for start in range(0, len(rows), 1000):
-        batch = rows.batch(torch.arange(start, min(start + 1000, len(rows))))
-        total += float((pca.error(batch.x, batch.target) * rows.error_unit(batch)).sum())
-    return total / len(rows)
+def _as_model(pca: PCA) -> Callable[[torch.Tensor], Output]:
+    """PCA in the model's place: given the same corrupted input, judged by the same target."""
+    return lambda x: Output(pca.reconstruct(x), None, zeros(x))
 
 
 def _calibrate(trained: TrainedModel, rows: Rows) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -88,7 +92,8 @@ def _calibrate(trained: TrainedModel, rows: Rows) -> tuple[torch.Tensor, torch.T
 
 def _fit_mixture(z: NDArray[np.float32]) -> Mixture | None:
     """A Gaussian mixture on latents (N, D): full covariances for small latents, else diagonal; None for huge ones."""
-    from sklearn.mixture import GaussianMixture  # scikit-learn takes a second
+    from sklearn.exceptions import ConvergenceWarning  # scikit-learn takes a second
+    from sklearn.mixture import GaussianMixture
 
     if z.shape[1] > 4096 or len(z) < 10:
         return None
@@ -103,6 +108,8 @@ def _fit_mixture(z: NDArray[np.float32]) -> Mixture | None:
         tol=1e-2,
         random_state=0,
     )
-    mixture.fit(wide)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a rough fit generates as well
+        mixture.fit(wide)
     factors = np.linalg.cholesky(mixture.covariances_) if full else np.sqrt(mixture.covariances_)
     return Mixture(*(torch.from_numpy(a.astype(np.float32)) for a in (mixture.weights_, mixture.means_, factors)))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from aekit import formats, inference
+from aekit.batches import check_finite
 from aekit.errors import AekitError, UsageError
 from aekit.files import check_free, whole
 from aekit.records import record_of
@@ -37,7 +38,7 @@ def generate(
     if between is None:
         if data is not None:
             raise UsageError("--data goes with --between I J; without it samples come from the model alone")
-        trained, run = common.load_ready(options.model, "generate", options, talk)
+        trained, run = common.load_ready("generate", options, talk)
         latents = inference.sample_latents(trained, count, options.seed).numpy()
     else:
         record = common.open_input(str(data))
@@ -46,7 +47,9 @@ def generate(
         for row in between:
             if not 0 <= row < len(record):
                 raise AekitError(f"{record.source}: there is no row {row}; rows run from 0 to {len(record) - 1}")
-            ends.append(record.to_samples(np.array(record.read(row, row + 1)))[0])
+            stored = np.array(record.read(row, row + 1))
+            check_finite(stored, row, record)
+            ends.append(record.to_samples(stored)[0])
         if record.sample_shape != trained.sample_shape:
             raise AekitError(f"{record.source}: rows are longer than the model's samples; cut them first")
         latents = inference.between(trained, ends[0], ends[1], steps, run)

@@ -16,7 +16,7 @@ from aekit.errors import AekitError
 from aekit.files import check_free, whole
 from aekit.layers import count_parameters
 from aekit.recipes import RECIPES
-from aekit.records import Record
+from aekit.records import Record, times
 from aekit.workflows import common
 
 SHOWN = 2000
@@ -47,7 +47,7 @@ def _model(thing: str) -> dict[str, Any]:
         "model": thing,
         "recipe": trained.recipe,
         "trained_on": trained.data,
-        "sample_shape": common.times(trained.sample_shape),
+        "sample_shape": times(trained.sample_shape),
         "kind": trained.kind,
         "sampling_rate": trained.sampling_rate,
         "parameters": count_parameters(trained.network),
@@ -76,7 +76,7 @@ def _data(thing: str, labels: str | None, report: str | None, force: bool) -> di
     facts: dict[str, Any] = {
         "data": thing,
         "rows": len(record),
-        "sample_shape": common.times(record.sample_shape),
+        "sample_shape": times(record.sample_shape),
         "kind": record.kind,
         "type": str(record.dtype),
         "sampling_rate": record.sampling_rate,
@@ -115,13 +115,7 @@ def _normalisation(finite: np.ndarray[Any, Any], record: Record) -> str:
 
 
 def _next(thing: str, record: Record) -> str:
-    if record.target is not None:
-        recipe = "trace"
-    elif record.kind == "image":
-        recipe = "conv"
-    else:
-        recipe = "conv1d" if record.kind == "series" else "stacked"
-    return f"aekit train {recipe} --data {thing}"
+    return f"aekit train {common.suggest(record, 'score')} --data {thing}"
 
 
 def list_recipes() -> dict[str, str]:

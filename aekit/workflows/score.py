@@ -1,6 +1,7 @@
 """score: one anomaly score, p-value and verdict per sample, and what they are worth where labels are known."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ def score(
     thresholds.parse_rule(rule)
     record = common.open_input(data, labels)
     path = None if out == "-" else Path(out) if out is not None else common.default_out(data, "scores", ".csv")
+    if path is not None and path.suffix not in (".csv", ".tsv"):
+        raise AekitError(f"{path}: scores are a table; name a .csv or .tsv file with -o")
     common.check_outputs(options, path, None if error_map is None else Path(error_map))
     trained, run = common.find_model(record, "score", options, talk)
     if trained.calibration is None:
@@ -45,7 +48,7 @@ def score(
     if run.precision != trained.precision:
         talk.say(f"calibrated in {trained.precision}, scored in {run.precision}: p-values are approximate")
     given = normal or _known_normal(trained, record)
-    classes = common.parse_normal(given, data, record) if record.labels is not None else None
+    classes = common.parse_normal(given, data, record)
     anomalous = common.anomalous_rows(record, classes)
 
     scores = _scores(trained, record, run, error_map, anomalous is not None, options, talk)
@@ -175,7 +178,7 @@ def _examples(
     rows = np.unique(np.concatenate([middle, order[-4:]]))
     samples = np.concatenate([record.to_samples(np.array(record.read(int(r), int(r) + 1))) for r in rows])
     x, offset, scale = trained.normalisation.apply(as_tensor(samples))
-    (result,) = list(inference.forward(trained, samples, run))
+    (result,) = inference.forward(trained, samples, replace(run, batch_size=len(samples)))
     x_hat = undo(result.output.x_hat.cpu(), offset, scale).numpy()
     pca = None if trained.pca is None else undo(trained.pca.reconstruct(x), offset, scale).numpy()
     names = record.labels[rows] if record.labels is not None else None

@@ -22,6 +22,7 @@ from aekit.inference import pick_device
 from aekit.layers import channels_last, count_parameters
 from aekit.models import build, settings_of
 from aekit.objectives import ERRORS
+from aekit.records import times
 from aekit.trained import TrainedModel
 from aekit.training import PRECISIONS, Epoch, TrainSettings, fit, mix, steps_in_epoch
 from aekit.workflows import common
@@ -86,6 +87,10 @@ def train(
     model_settings["output"] = output
     torch.manual_seed(mix(settings.seed, 3))
     network = channels_last(build(chosen.model, sample_shape, model_settings)).to(where)
+    if settings.error == "bce" and output != "sigmoid":
+        raise UsageError(
+            f"--error bce: needs values in 0..1, as images have; {data} is {parts.record.kind}; take mse or l1"
+        )
     trained = TrainedModel(
         network=network,
         recipe=recipe,
@@ -104,7 +109,7 @@ def train(
     )
     if dry_run:
         return show_layers(trained, settings, parts, talk)
-    if "start" in data_options:
+    if "start" in data_options and resume is None:
         _start_from(network, str(data_options["start"]), sample_shape)
 
     run = Path(resume) if resume is not None else _new_run(recipe, data, out, force)
@@ -180,11 +185,19 @@ def _enough_epochs(settings: TrainSettings, chosen: recipes.Recipe, rows: int, t
 
 
 def _check_training(settings: TrainSettings) -> None:
+    """Raises UsageError for a value that is out of bounds or of another type."""
+    for field in fields(TrainSettings):
+        value, default = getattr(settings, field.name), field.default
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(default, int | float) and not number:
+            raise UsageError(f"{field.name}={value}: a number is needed")
     wrong = None
     if settings.error not in ERRORS:
         wrong = f"--error {settings.error}: there are {', '.join(ERRORS)}"
     elif settings.precision not in PRECISIONS:
         wrong = f"--precision {settings.precision}: there are {', '.join(PRECISIONS)}"
+    elif settings.optimiser not in ("adamw", "muon") or settings.schedule not in ("one-cycle", "constant"):
+        wrong = "optimiser is adamw or muon, schedule is one-cycle or constant"
     elif settings.epochs < 1 or (settings.steps is not None and settings.steps < 1) or settings.batch_size < 1:
         wrong = "--epochs, --steps and --batch-size are at least 1"
     elif not 0 < settings.lr < math.inf or settings.weight_decay < 0 or settings.beta < 0:
@@ -216,9 +229,9 @@ def _new_run(recipe: str, data: str, out: str | None, force: bool) -> Path:
         common.RUNS.mkdir(exist_ok=True)
     elif not run.exists() or not (run / CONFIG_FILE).exists():
         force = force or (run.is_dir() and not any(run.iterdir()))
-    check_free(run, force)
+    check_free(run, force, folder=True)
     try:
-        run.mkdir(exist_ok=True)
+        run.mkdir(exist_ok=out is not None)
         for name in (MODEL_FILE, RESUME_FILE, METRICS_FILE, REPORT_FILE):
             (run / name).unlink(missing_ok=True)
     except OSError as error:
@@ -230,6 +243,11 @@ def _check_resumable(state: Mapping[str, Any], trained: TrainedModel, run: Path)
     """Bit-identical weights need the same data and the same order of summation."""
     if state["fingerprint"] != trained.fingerprint:
         raise AekitError(f"{run}: {trained.data} is not the data this run was trained on; start a new run")
+    device = next(trained.network.parameters()).device.type
+    if state["device"] != device:
+        raise AekitError(
+            f"{run}: it was trained on {state['device']}, this would be {device}; say --device {state['device']}"
+        )
     if state["threads"] != torch.get_num_threads():
         raise AekitError(
             f"{run}: it was trained with {state['threads']} threads, now there are {torch.get_num_threads()}; "
@@ -243,8 +261,8 @@ def _start_from(network: torch.nn.Module, path: str, sample_shape: tuple[int, ..
         network.load_state_dict(other.network.state_dict())
     except RuntimeError as error:
         raise AekitError(
-            f"{path}: its weights ({other.model}, samples of {common.times(other.sample_shape)}) do not fit a model "
-            f"for samples of {common.times(sample_shape)}; train with the same recipe and settings"
+            f"{path}: its weights ({other.model}, samples of {times(other.sample_shape)}) do not fit a model "
+            f"for samples of {times(sample_shape)}; train with the same recipe and settings"
         ) from error
 
 
@@ -264,12 +282,12 @@ def _loop(
     per_epoch = steps_in_epoch(len(parts.train), settings.batch_size)
     epochs = settings.epochs if settings.steps is None else math.ceil(settings.steps / per_epoch)
     train, val = parts.train.to(where), parts.val.to(where)
-    keep = {"fingerprint": trained.fingerprint, "threads": torch.get_num_threads()}
+    keep = {"fingerprint": trained.fingerprint, "threads": torch.get_num_threads(), "device": where.type}
     with talk.track("epochs", epochs) as advance:
         advance(len(history))
         for epoch in fit(trained.network, train, val, settings, corruption, state):
             history = [*history, {"epoch": epoch.number, **epoch.metrics}]
-            if not math.isfinite(epoch.metrics.get("train_loss", 0.0)):
+            if not all(map(math.isfinite, epoch.metrics.values())):
                 raise AekitError(f"{run}: the loss is no longer a number in epoch {epoch.number}; try a smaller --lr")
             if epoch.is_best:
                 checkpoint.save(trained, run / MODEL_FILE)

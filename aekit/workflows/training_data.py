@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aekit.batches import Normalisation, Rows, choose_normalisation, read_all, to_rows, windows_of
+from aekit.batches import Normalisation, Rows, choose_normalisation, chunks, read_all, to_rows, windows_of
 from aekit.errors import AekitError, UsageError
-from aekit.records import Record, select
+from aekit.records import Record, select, times
 from aekit.training import mix
 from aekit.workflows import common
 from aekit.workflows.common import Talk
@@ -39,23 +40,31 @@ def open_parts(data: str, options: Mapping[str, Any], seed: int, talk: Talk) -> 
     labels, target = options.get("labels"), options.get("target")
     record = common.open_part(data, "train", labels, target)
     assert record is not None, "every data set has a training part"
+    if record.target is not None and record.target.sample_shape != record.sample_shape:
+        raise AekitError(
+            f"{record.target.source}: a row has shape {times(record.target.sample_shape)}, the data's "
+            f"{times(record.sample_shape)}; give a clean counterpart of each row"
+        )
     normal = common.parse_normal(options.get("normal"), data, record)
-    record = _cut(_only_normal(record, normal, talk), options.get("window"), talk)
+    whole = _only_normal(record, normal, talk)
+    record = _cut(whole, options.get("window"), talk)
     raw = read_all(record)
     if len(raw) < 2:
         raise AekitError(f"{record.source}: {len(raw)} row(s) to train on; at least 2 are needed, better hundreds")
     normalisation = choose_normalisation(raw, record.kind, record.source)
-    talk.say(
-        f"{record.source}: {len(raw)} rows of {common.times(raw.shape[1:])}, {record.kind}; {normalisation.describe()}"
-    )
+    talk.say(f"{record.source}: {len(raw)} rows of {times(raw.shape[1:])}, {record.kind}; {normalisation.describe()}")
     goal = None if record.target is None else read_all(record.target)
     rows = to_rows(raw, normalisation, goal)
-    outside = common.open_part(str(options["val"]), "train", labels) if _is_file(options.get("val")) else None
+    outside = None
+    if _is_file(options.get("val")):
+        if any(name is not None and Path(str(name)).exists() for name in (labels, target)):
+            raise AekitError(f"{options['val']}: with labels or targets in files of their own give --val as a share")
+        outside = common.open_part(str(options["val"]), "train", labels, target)
     if outside is not None:
         val = _to_rows(_cut(_only_normal(outside, normal, talk), raw.shape[-1], talk), normalisation, raw.shape[1:])
         held, kept = np.zeros(0, dtype=np.int64), np.arange(len(rows))
     else:
-        held, kept = _split(len(rows), options.get("val"), seed, ordered=len(record) != len(raw))
+        held, kept = _split(len(rows), options.get("val"), seed, ordered=len(whole) != len(raw))
         val = rows.subset(torch.from_numpy(held))
         rows = rows.subset(torch.from_numpy(kept))
     test = common.open_part(data, "test", labels)
@@ -68,17 +77,23 @@ def open_parts(data: str, options: Mapping[str, Any], seed: int, talk: Talk) -> 
 def _to_rows(record: Record, normalisation: Normalisation, sample_shape: tuple[int, ...]) -> Rows:
     if record.sample_shape != sample_shape:
         raise AekitError(
-            f"{record.source}: a row has shape {common.times(record.sample_shape)}, the training data "
-            f"{common.times(sample_shape)}; give rows of one shape"
+            f"{record.source}: a row has shape {times(record.sample_shape)}, the training data "
+            f"{times(sample_shape)}; give rows of one shape"
         )
     goal = None if record.target is None else read_all(record.target)
     return to_rows(read_all(record), normalisation, goal)
 
 
 def _only_normal(record: Record, normal: tuple[str, ...] | None, talk: Talk) -> Record:
-    if normal is None or record.labels is None:
+    if normal is None:
         return record
+    if record.labels is None:
+        raise AekitError(f"{record.source}: the normal class is {', '.join(normal)}, but there are no labels; add them")
+    for _ in chunks(record):  # a NaN is named by its row in the file, before rows are left out
+        pass
     keep = np.flatnonzero(np.isin(np.array(list(map(str, record.labels))), normal))
+    if not len(keep):
+        raise AekitError(f"{record.source}: no row is of the normal class {', '.join(normal)}; check the labels")
     talk.say(f"{record.source}: {len(keep)} of {len(record)} rows are of the normal class {', '.join(normal)}")
     return select(record, keep)
 
@@ -87,9 +102,13 @@ def _cut(record: Record, window: object, talk: Talk) -> Record:
     """Long series as windows side by side: of the length asked for, or of 1,024 points where they are over 8,192."""
     channels, *size = record.sample_shape
     if len(size) != 1 or record.kind == "table":
+        if window is not None and window != size[-1]:
+            raise AekitError(f"{record.source}: only series are cut into windows; leave --set window off")
         return record
     length = size[0]
-    wanted = int(str(window)) if window is not None else (WINDOW if length > LONGEST_SERIES else length)
+    if window is not None and not isinstance(window, int):
+        raise UsageError(f"--set window={window}: a number of points")
+    wanted = window if window is not None else (WINDOW if length > LONGEST_SERIES else length)
     if wanted == length:
         return record
     if not 1 < wanted < length:
