@@ -129,6 +129,20 @@ def test_lists_are_data_on_stdout(verb: str, tmp_path: Path) -> None:
     assert len(json.loads(aekit(tmp_path, verb, "--json").stdout)) > 4
 
 
+def test_every_command_of_the_readme_is_understood(tmp_path: Path) -> None:
+    """In an empty folder they fail for want of data, never as wrong usage."""
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    commands = [line.split("#")[0].split() for line in readme.splitlines() if line.startswith("aekit ")]
+    assert len(commands) > 10
+    for words in commands:
+        if "mnist" in words or "ecg5000" in words:
+            continue  # would train for minutes
+        try:
+            aekit(tmp_path, *words[1:], code=1)
+        except AssertionError:
+            aekit(tmp_path, *words[1:], "--force")
+
+
 # --- the five verbs ---------------------------------------------------------------------------------------------------
 
 
@@ -347,11 +361,18 @@ def test_bad_values_are_told_in_one_line(lab: Path, tmp_path: Path, verb: str) -
 def test_outputs_are_never_overwritten_unasked(lab: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.npy"
     out.write_text("precious")
-    for verb, data in (("denoise", "traces.npy"), ("embed", "traces.npy"), ("score", "traces.npy")):
-        fails(lab, verb, data, "-o", str(out), says="exists already")
+    table_out = tmp_path / "out.csv"
+    table_out.write_text("precious")
+    fails(lab, "denoise", "traces.npy", "-o", str(out), says="exists already")
+    fails(lab, "embed", "traces.npy", "-o", str(out), says="exists already")
+    fails(lab, "score", "traces.npy", "-o", str(table_out), says="exists already")
+    fails(lab, "score", "traces.npy", "-o", str(out), says="scores are a table")
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "folder.csv" / "thesis.txt").write_text("precious")
+    fails(lab, "score", "traces.npy", "-o", str(tmp_path / "folder.csv"), "--force", says="is a folder")
     fails(lab, "generate", "-o", str(out), says="exists already")
     fails(lab, "train", "conv1d", "--data", "traces.npy", "-o", "runs/conv1d-traces-1", says="exists already")
-    assert out.read_text() == "precious"
+    assert out.read_text() == table_out.read_text() == "precious"
     fails(lab, "denoise", "traces.npy", "-o", str(tmp_path / "gone" / "x.npy"), says="does not exist")
     aekit(lab, "denoise", "traces.npy", "-o", str(out), "--force")
     assert np.load(out).shape == (120, 64)

@@ -10,6 +10,8 @@ from aekit.records import Output
 
 
 class Dense(nn.Module):
+    """`latent_activation` is that of the hidden layers where not given; none spares a small latent dead units."""
+
     verbs = ("denoise", "score", "embed", "generate")
 
     def __init__(
@@ -18,13 +20,14 @@ class Dense(nn.Module):
         hidden: tuple[int, ...] = (128,),
         latent: int = 64,
         activation: str = "relu",
+        latent_activation: str | None = None,
         output: str = "sigmoid",
         dropout: float = 0.0,
     ):
         super().__init__()
         self.sample_shape = sample_shape
         widths = (math.prod(sample_shape), *hidden, latent)
-        self.encoder = dense_stack(widths, activation, activation, dropout)
+        self.encoder = dense_stack(widths, activation, latent_activation or activation, dropout)
         self.decoder = dense_stack(widths[::-1], activation, output, dropout)
 
     def encode(self, x: Tensor) -> Tensor:
