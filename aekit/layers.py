@@ -61,7 +61,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         elif self.out_channels == 1:
             geometry = zip(x.shape[2:], stride, padding, self.kernel_size, self.output_padding, strict=True)
             size = tuple((n - 1) * s - 2 * p + k + o for n, s, p, k, o in geometry)
-            out = _ToOneChannel.apply(x, weight, size, stride, padding)  # type: ignore[no-untyped-call]
+            out = _ToOneChannel.apply(x, weight.to(x.dtype), size, stride, padding)  # type: ignore[no-untyped-call]
         else:
             return super().forward(x, output_size)
         return out if self.bias is None else out + self.bias[:, None, None]
@@ -89,7 +89,7 @@ class _ToOneChannel(torch.autograd.Function):
         one = [1] * len(kernel)
         needed = (*ctx.needs_input_grad[:2], False)
         grads = torch.ops.aten.convolution_backward(
-            grad, x, weight, None, stride, padding, one, True, extra, 1, needed
+            grad.to(x.dtype), x, weight, None, stride, padding, one, True, extra, 1, needed
         )  # has a derivative of its own
         return grads[0], grads[1], None, None, None
 

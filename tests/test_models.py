@@ -95,6 +95,16 @@ def test_model_trains_saves_and_loads(model: str, kind: str, tmp_path: Path) -> 
     torch.testing.assert_close(channels_last(loaded.network)(x).x_hat, output.x_hat, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(("model", "kind"), CASES)
+def test_model_trains_in_bfloat16_too(model: str, kind: str) -> None:
+    raw = data(kind)
+    normalisation = choose_normalisation(raw, kind, kind)  # type: ignore[arg-type]
+    rows = to_rows(raw, normalisation)
+    net = network(model, kind, normalisation.output)
+    epochs = list(fit(net, rows, rows, TrainSettings(epochs=8, batch_size=12, lr=3e-3, precision="bf16")))
+    assert epochs[-1].metrics["train_loss"] < epochs[0].metrics["train_loss"]
+
+
 @pytest.mark.parametrize("shape", [(1, 28, 28), (1, 8, 8), (3, 33, 47), (1, 5), (2, 6000), (1, 140), (4, 1, 9)])
 def test_conv_gives_back_any_size(shape: tuple[int, ...]) -> None:
     for settings in ({}, {"bottleneck": None}, {"bottleneck": None, "latent": None}):

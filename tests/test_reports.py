@@ -23,9 +23,9 @@ from aekit.reports.values import bounds, classes, moments, snr_db, spectrum, spr
 
 RNG = np.random.default_rng(0)
 NASTY = ["<script>alert(1)</script>", "$x_2$", "_hidden", "", "a\x00b\nc", "q\"'&", "名前", "half \udcff", "x" * 300]
-FEW = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-IMAGES, COLOURS = RNG.random((12, 1, 9, 7)), RNG.random((12, 3, 8, 8))
-SERIES, TABLE = RNG.normal(size=(12, 1, 50)), RNG.normal(size=(12, 1, 4))
+FEW = settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+IMAGES, COLOURS = RNG.random((9, 1, 9, 7)), RNG.random((9, 3, 8, 8))
+SERIES, TABLE = RNG.normal(size=(9, 1, 50)), RNG.normal(size=(9, 1, 4))
 SAMPLES = {"image": IMAGES, "series": SERIES, "table": TABLE}
 
 
@@ -91,24 +91,24 @@ def sections_of(kind, labels):
         }
         for e in (1, 2, 3)
     ]
-    maps = {"PCA": x.reshape(12, -1)[:, :2], "t-SNE": x.reshape(12, -1)[:, 2:4]}
+    maps = {"PCA": x.reshape(9, -1)[:, :2], "t-SNE": x.reshape(9, -1)[:, 2:4]}
     return [
         reports.data_section(x, kind, labels, 100.0 if kind == "series" else None),
         reports.training_section(metrics, 3, 0.5),
         reports.progress_section(x[:3], [(1, 0 * x[:3]), (2, 0.5 * x[:3])], kind, labels[:3]),
-        reports.reconstruction_section(x, 0.9 * x, kind, scores, labels, 0.8 * x, x + 0.1),
-        reports.denoising_section(x + 0.1, 0.9 * x, kind, x),
+        reports.reconstruction_section(x[:4], 0.9 * x[:4], kind, scores[:4], labels[:4], 0.8 * x[:4], x[:4] + 0.1),
+        reports.denoising_section(x[:2] + 0.1, 0.9 * x[:2], kind, x[:2]),
         reports.scores_section(
             scores, scores, scores > np.median(scores), 0.5, "fpr=0.01", {"auroc": 0.9}, {"auroc": 0.8}
         ),
         reports.embedding_section(maps, labels, {"silhouette": 0.1}),
-        reports.units_section(np.abs(x.reshape(12, -1)), labels),
+        reports.units_section(np.abs(x.reshape(9, -1)), labels),
     ]
 
 
 @pytest.mark.parametrize("kind", SAMPLES)
 def test_a_page_refers_to_nothing_outside_and_says_the_same_twice(kind):
-    labels = np.array(["a", "b", "c"] * 4)
+    labels = np.array(["a", "b", "c"] * 3)
     facts = {"recipe": "conv", "parameters": 213013}
     first, reader = check(*sections_of(kind, labels), title="conv", facts=facts)
     second, _ = check(*sections_of(kind, labels), title="conv", facts=facts)
@@ -119,7 +119,7 @@ def test_a_page_refers_to_nothing_outside_and_says_the_same_twice(kind):
 
 @pytest.mark.parametrize("kind", SAMPLES)
 def test_names_are_escaped_wherever_they_stand(kind):
-    labels = np.array(NASTY + list("zyw"), object)
+    labels = np.array(NASTY, object)
     sections = sections_of(kind, labels)
     sections.append(reports.data_section(TABLE, "table", labels, columns=NASTY[:4]))
     sections.append(reports.reconstruction_section(TABLE, TABLE, "table", columns=NASTY[:4]))
@@ -149,7 +149,7 @@ def test_pyplot_is_never_imported():
 
 
 def test_figures_follow_the_theme_by_the_pages_variables():
-    text, _ = check(reports.data_section(SERIES, "series", np.arange(12) % 2))
+    text, _ = check(reports.data_section(SERIES, "series", np.arange(9) % 2))
     drawing = text[text.index("<svg") : text.index("</main>")]
     assert "var(--blue)" in drawing
     assert "var(--muted)" in drawing
@@ -183,15 +183,14 @@ def test_figures_follow_the_theme_by_the_pages_variables():
     ],
 )
 def test_sections_cope_with_odd_samples(x, kind):
-    labels = np.arange(len(x))
+    few = x[:2]
     check(
         reports.data_section(x, kind),
-        reports.data_section(x, kind, labels % 2),
-        reports.progress_section(x, [(1, x)], kind),
-        reports.reconstruction_section(x, x, kind),
-        reports.reconstruction_section(x, x[::-1], kind, np.linspace(0, 1, len(x)), labels, x),
-        reports.denoising_section(x, x[::-1], kind),
-        reports.denoising_section(x, x[::-1], kind, x, 20.0),
+        reports.data_section(x, kind, np.arange(len(x)) % 2),
+        reports.progress_section(few, [(1, few)], kind),
+        reports.reconstruction_section(few, few[::-1], kind, np.arange(len(few)), few[:, 0].ravel()[: len(few)], few),
+        reports.denoising_section(few[:1], few[-1:], kind),
+        reports.denoising_section(few[-1:], few[:1], kind, few[-1:], 20.0),
     )
 
 
@@ -319,7 +318,7 @@ def test_sample_grid_magnifies_pixels_whole(tmp_path):
 
 @pytest.mark.parametrize(("x", "kind"), [(IMAGES, "image"), (COLOURS, "image"), (SERIES, "series"), (TABLE, "table")])
 def test_png_files_are_the_same_bytes_each_time(tmp_path, x, kind):
-    titles = NASTY + list("zyw")
+    titles = NASTY
     for name in ("a", "b"):
         reports.save_figure(reports.sample_grid(x, kind, titles=titles), tmp_path / f"{name}.png")
         reports.save_figure(reports.sample_grid(x, kind, columns=len(x)), tmp_path / f"{name}-row.png")
