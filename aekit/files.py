@@ -11,12 +11,12 @@ from pathlib import Path
 from aekit.errors import AekitError
 
 
-def check_free(path: Path, force: bool, folder: bool = False) -> None:
+def check_free(path: Path, force: bool, as_folder: bool = False) -> None:
     """Raises AekitError where `path` cannot be written: it exists (and not `force`), or its folder is missing.
 
-    A file never takes a folder's place: unless `folder` is what is to be written, one at `path` is refused in any case.
+    A file never takes a folder's place: unless one is to be written (`as_folder`), a folder at `path` is refused.
     """
-    if path.is_dir() and path.suffix and not folder:
+    if path.is_dir() and path.suffix and not as_folder:
         raise AekitError(f"{path}: is a folder; name a file with -o")
     if path.exists() and not force:
         raise AekitError(f"{path}: exists already; name another file with -o, or overwrite it with --force")

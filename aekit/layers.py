@@ -53,11 +53,12 @@ class ConvTranspose2d(nn.ConvTranspose2d):
     """The way back of `Conv2d`: on a CPU a matrix product from a single point, and one plus a sum to one channel."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        out: Tensor
         weight, stride, padding = self.weight, self.stride, _numbers(self.padding)
         if x.is_cuda or output_size is not None:
             return super().forward(x, output_size)
         if x.shape[2:] == (1, 1) and not any(padding) and not any(self.output_padding):
-            out = (x.flatten(1) @ _flat(weight)).unflatten(1, (*self.kernel_size, -1)).permute(0, 3, 1, 2)
+            out = (x.flatten(1) @ _flat(weight)).view(len(x), *self.kernel_size, -1).permute(0, 3, 1, 2)
         elif self.out_channels == 1:
             geometry = zip(x.shape[2:], stride, padding, self.kernel_size, self.output_padding, strict=True)
             size = tuple((n - 1) * s - 2 * p + k + o for n, s, p, k, o in geometry)
@@ -80,7 +81,7 @@ class _ToOneChannel(torch.autograd.Function):
         return _lay_over(rows, 1, stride[0], padding[0], size[0]).unsqueeze(1)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         size, stride, padding = ctx.geometry
         kernel = weight.shape[2:]

@@ -37,7 +37,7 @@ def score(
     thresholds.parse_rule(rule)
     record = common.open_input(data, labels)
     path = None if out == "-" else Path(out) if out is not None else common.default_out(data, "scores", ".csv")
-    if path is not None and path.suffix not in (".csv", ".tsv"):
+    if path is not None and not path.name.removesuffix(".gz").endswith((".csv", ".tsv")):
         raise AekitError(f"{path}: scores are a table; name a .csv or .tsv file with -o")
     common.check_outputs(options, path, None if error_map is None else Path(error_map))
     trained, run = common.find_model(record, "score", options, talk)

@@ -229,7 +229,7 @@ def _new_run(recipe: str, data: str, out: str | None, force: bool) -> Path:
         common.RUNS.mkdir(exist_ok=True)
     elif not run.exists() or not (run / CONFIG_FILE).exists():
         force = force or (run.is_dir() and not any(run.iterdir()))
-    check_free(run, force, folder=True)
+    check_free(run, force, as_folder=True)
     try:
         run.mkdir(exist_ok=out is not None)
         for name in (MODEL_FILE, RESUME_FILE, METRICS_FILE, REPORT_FILE):
