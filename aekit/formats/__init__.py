@@ -152,8 +152,8 @@ def write_csv(stream: TextIO, columns: Mapping[str, Array], separator: str = ","
     """Writes columns of equal length (rows,) as CSV with a header to a text stream."""
     table = csv.writer(stream, delimiter=separator, lineterminator="\n")
     table.writerow(columns)
-    arrays = [np.asarray(values) for values in columns.values()]
-    rows = len(arrays[0]) if arrays else 0
-    assert all(len(values) == rows for values in arrays), "columns of one length"
+    series = [np.asarray(values) for values in columns.values()]
+    rows = len(series[0]) if series else 0
+    assert all(len(values) == rows for values in series), "columns of one length"
     for start in range(0, rows, ROWS_AT_ONCE):  # as Python objects a row takes a hundred times its bytes
-        table.writerows(zip(*(cells(values[start : start + ROWS_AT_ONCE]) for values in arrays), strict=True))
+        table.writerows(zip(*(cells(values[start : start + ROWS_AT_ONCE]) for values in series), strict=True))
