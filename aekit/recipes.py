@@ -28,7 +28,7 @@ RECIPES: dict[str, Recipe] = {
         "dense",
         "dense 784-512-128-3 and back: a latent space one can draw",
         {"hidden": (512, 128), "latent": 3, "latent_activation": "none"},
-        {"epochs": 20, "batch_size": 128, "lr": 2e-3, "warmup": 0.2, "optimiser": "muon"},
+        {"epochs": 20, "batch_size": 128, "lr": 1e-3},
     ),
     "dense": Recipe(
         "dense",
@@ -52,7 +52,7 @@ RECIPES: dict[str, Recipe] = {
         "dense",
         "dense 784-256-128-64 and back, trained to undo noise: half gaussian, half speckle",
         {"hidden": (256, 128), "latent": 64, "latent_activation": "none"},
-        {"epochs": 20, "batch_size": 128, "lr": 5e-3, "warmup": 0.2, "optimiser": "muon"},
+        {"epochs": 20, "batch_size": 128, "lr": 2e-3},
         ("gaussian:0.2", "speckle:0.2"),
     ),
     "vae": Recipe(

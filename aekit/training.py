@@ -26,6 +26,7 @@ from aekit.records import Output
 PRECISIONS = ("fp32", "tf32", "bf16")
 EVALUATION_ROWS = 1000
 LARGE = 4096  # values; for smaller matrices Muon's time is not worth its better step
+WIDEST = 128  # of a matrix's short side: Muon's time grows with its cube
 
 
 @dataclass(frozen=True)
@@ -223,11 +224,15 @@ def _schedule(settings: TrainSettings, progress: float) -> float:
 def _optimisers(phase: Phase, settings: TrainSettings) -> list[torch.optim.Optimizer]:
     """AdamW for all parameters, or Muon for the large matrices and AdamW for the others."""
     lr = phase.lr or settings.lr
-    large = [p.dim() > 1 and p.numel() >= LARGE and settings.optimiser == "muon" for p in phase.parameters]
+    large = [settings.optimiser == "muon" and _suits_muon(p) for p in phase.parameters]
     matrices = [p for p, is_large in zip(phase.parameters, large, strict=True) if is_large]
     others = [p for p, is_large in zip(phase.parameters, large, strict=True) if not is_large]
     adamw = torch.optim.AdamW(others, lr=lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True)
     return [adamw, Muon(matrices, lr)] if matrices else [adamw]
+
+
+def _suits_muon(parameter: nn.Parameter) -> bool:
+    return parameter.dim() > 1 and parameter.numel() >= LARGE and min(parameter.flatten(1).shape) <= WIDEST
 
 
 def _state(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
