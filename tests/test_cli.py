@@ -17,6 +17,7 @@ from unittest import mock
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from aekit.cli import main
 from aekit.errors import AekitError
@@ -407,7 +408,7 @@ def test_full_disk_is_told_and_leaves_nothing(lab: Path) -> None:
 
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "aekit", *words]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # as in this process: bits depend on it
     return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
 
 
