@@ -9,6 +9,7 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with this
+torch.set_num_threads(1)  # small models; threads that wait for each other beside another process take many times longer
 
 
 @pytest.fixture(autouse=True)

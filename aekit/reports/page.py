@@ -70,10 +70,8 @@ def number(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, numbers.Integral):
         return f"{int(value):,}".replace("-", "−")
-    if isinstance(value, float) and math.isinf(value):  # the threshold of a rule that flags nothing
-        return "∞" if value > 0 else "−∞"
     if isinstance(value, float):
-        if value == 0 or not 1e-4 <= abs(value) < 1e6:
+        if value == 0 or not math.isfinite(value) or not 1e-4 <= abs(value) < 1e6:
             return exponent(f"{value:.3g}")
         return f"{value:,.{max(0, 3 - math.floor(math.log10(abs(value))))}f}".replace("-", "−")
     return str(value)
