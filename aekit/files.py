@@ -6,9 +6,12 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 from aekit.errors import AekitError
+
+_waiting: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("_waiting", default=None)  # of `together`
 
 
 def check_free(path: Path, force: bool, as_folder: bool = False) -> None:
@@ -36,21 +39,60 @@ def whole(path: Path, force: bool = False) -> Iterator[Path]:
     """
     check_free(path, force)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+    waiting = _waiting.get()
+    done = False
     try:
-        yield temporary
-        if path.is_dir():  # only with force
-            ours = {p.suffix for p in temporary.iterdir()} if temporary.is_dir() else set()
-            if any(p.is_dir() or p.suffix not in ours for p in path.iterdir()) or not temporary.is_dir():
-                raise AekitError(f"{path}: a folder that holds other things is not overwritten; name another with -o")
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+        with _told(path):
+            yield temporary
+            if waiting is None:
+                _place(temporary, path)
+            else:
+                waiting.append((temporary, path))
+        done = True
+    finally:
+        if waiting is None or not done:
+            _remove(temporary)
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """What the `whole` blocks inside write takes its place when this block ends well: all of it or nothing."""
+    waiting: list[tuple[Path, Path]] = []
+    token = _waiting.set(waiting)
+    try:
+        yield
+        for temporary, path in waiting:
+            with _told(path):
+                _place(temporary, path)
+    finally:
+        _waiting.reset(token)
+        for temporary, _ in waiting:
+            _remove(temporary)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turns what the system says of writing `path` into what the user can do."""
+    try:
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise AekitError(f"{path}: the disk is full; free some room, or name another place with -o") from error
         why = error.strerror or type(error).__name__
         raise AekitError(f"{path}: cannot be written ({why}); name another place with -o") from error
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+
+
+def _place(temporary: Path, path: Path) -> None:
+    if path.is_dir():  # only with force
+        ours = {p.suffix for p in temporary.iterdir()} if temporary.is_dir() else set()
+        if any(p.is_dir() or p.suffix not in ours for p in path.iterdir()) or not temporary.is_dir():
+            raise AekitError(f"{path}: a folder that holds other things is not overwritten; name another with -o")
+        shutil.rmtree(path)
+    os.replace(temporary, path)
+
+
+def _remove(temporary: Path) -> None:
+    if temporary.is_dir():
+        shutil.rmtree(temporary, ignore_errors=True)
+    else:
+        temporary.unlink(missing_ok=True)

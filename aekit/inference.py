@@ -210,10 +210,13 @@ def latent_shape(trained: TrainedModel, record: Record) -> tuple[int, int]:
     return len(record) * max(1, len(places)), result.output.z.shape[1]
 
 
-def embed(trained: TrainedModel, record: Record, run: Run, progress: Progress) -> Iterator[NDArray[np.float32]]:
+def embed(
+    trained: TrainedModel, record: Record, run: Run, seen: Seen, progress: Progress
+) -> Iterator[NDArray[np.float32]]:
     """Latent vectors (rows or windows, D), a chunk at a time."""
     check_fits(trained, record)
     for start, samples in chunks(record):
+        seen.add(samples)
         _, _, windows = _windows(trained, samples)
         parts = []
         for r in forward(trained, windows, run):

@@ -71,10 +71,10 @@ RECIPES: dict[str, Recipe] = {
     "conv1d": Recipe(
         "conv",
         "1-D convolutions with a small latent and gaussian corruption: anomalies in short series",
-        {"hidden": (16, 32), "bottleneck": None, "latent": 12, "kernel_size": 7, "activation": "gelu"},
-        {"epochs": 150, "batch_size": 32, "lr": 3e-3, "warmup": 0.2, "weight_decay": 1e-2},
-        ("gaussian:0.6",),
-        least_steps=1200,
+        {"hidden": (16, 32), "bottleneck": None, "latent": 8, "kernel_size": 7, "activation": "gelu"},
+        {"epochs": 100, "batch_size": 32, "lr": 1e-2, "warmup": 0.2, "optimiser": "muon"},
+        ("gaussian:0.3",),
+        least_steps=800,
     ),
     "trace": Recipe(
         "trace",

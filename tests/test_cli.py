@@ -1,85 +1,16 @@
-"""The program as a user runs it: words, exit codes, outputs that are whole or absent, JSON, and the three promises."""
+"""The program as a user runs it: words, exit codes, outputs, JSON and the three promises. Faults: test_faults.py."""
 
-import contextlib
-import csv
-import io
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
 import h5py
 import numpy as np
 import pytest
-import torch
+from program import QUICK, aekit, fails, result, table, waves
 
-from aekit.cli import main
 from aekit.errors import AekitError
-
-QUICK = ("--epochs", "2", "--batch-size", "32")
-
-
-@dataclass
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def aekit(folder: Path, *words: str, code: int = 0) -> Done:
-    """The program in this process, as its entry point runs it: importing torch for each call would take minutes."""
-    out, err = io.StringIO(), io.StringIO()
-    before = os.getcwd()
-    os.chdir(folder)
-    try:
-        with (
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-            mock.patch("sys.argv", ["aekit", *words]),
-        ):
-            main()
-    except SystemExit as stop:
-        returncode = stop.code if isinstance(stop.code, int) else 1
-    else:
-        returncode = 0
-    finally:
-        os.chdir(before)
-    done = Done(returncode, out.getvalue(), err.getvalue())
-    assert done.returncode == code, f"{words}: {done}"
-    assert "Traceback" not in done.stderr
-    return done
-
-
-def result(folder: Path, *words: str) -> dict[str, Any]:
-    """The JSON object that a verb prints; stdout holds nothing else."""
-    figures: dict[str, Any] = json.loads(aekit(folder, *words, "--json").stdout)
-    return figures
-
-
-def table(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.read_text().splitlines()))
-
-
-def fails(folder: Path, *words: str, says: str, code: int = 1) -> None:
-    """One line on stderr, nothing on stdout, nothing written."""
-    before = sorted(folder.rglob("*"))
-    done = aekit(folder, *words, "--quiet", code=code)
-    assert done.stdout == ""
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert says in done.stderr, done.stderr
-    assert sorted(folder.rglob("*")) == before
-
-
-def waves(rows: int = 120, points: int = 64, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    phase = rng.uniform(0, 6, (rows, 1))
-    return (np.sin(np.linspace(0, 9, points) + phase) + 0.1 * rng.normal(size=(rows, points))).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -291,164 +222,6 @@ def test_normal_trains_on_these_classes_alone(tmp_path: Path) -> None:
     fails(tmp_path, "train", "stacked", "--data", "digits", "--normal", "11", says="no row has the label '11'")
 
 
-# --- faults -----------------------------------------------------------------------------------------------------------
-
-
-def test_without_a_model_two_commands_are_named(tmp_path: Path) -> None:
-    np.save(tmp_path / "traces.npy", waves())
-    for verb in ("denoise", "score", "embed"):
-        fails(tmp_path, verb, "traces.npy", says=f"then `aekit {verb} traces.npy`")
-        fails(tmp_path, verb, "traces.npy", says="`aekit train ")
-    fails(tmp_path, "generate", says="aekit train vae")
-
-
-BAD = {
-    "missing.npy": (None, "missing.npy"),
-    "empty.npy": (b"", "empty"),
-    "noise.npy": (b"\x93NUMPY what", "noise.npy"),
-    "named.h5": (b"not hdf5 at all", "named.h5"),
-    "text.csv": (b"1,2,3\n4,five,6\n", "text.csv"),
-    "ragged.csv": (b"1,2,3\n4,5\n", "ragged.csv"),
-    "strange.xyz": (b"1", "strange.xyz"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-@pytest.mark.parametrize("verb", ["train", "denoise", "score", "embed", "info"])
-def test_bad_files_are_told_in_one_line(lab: Path, tmp_path: Path, name: str, verb: str) -> None:
-    content, says = BAD[name]
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    model = ("--model", str(lab / "runs" / "conv1d-traces-1"))
-    words = {"train": ("train", "conv1d", "--data", name), "info": ("info", name)}.get(verb, (verb, name, *model))
-    if verb == "info":
-        done = aekit(tmp_path, *words, code=1)
-        assert len(done.stderr.strip().splitlines()) == 1
-        assert says in done.stderr
-    else:
-        fails(tmp_path, *words, says=says)
-
-
-@pytest.mark.parametrize("verb", ["train", "denoise", "score", "embed"])
-def test_bad_values_are_told_in_one_line(lab: Path, tmp_path: Path, verb: str) -> None:
-    x = waves()
-    x[70, 3] = np.nan
-    np.save(tmp_path / "nan.npy", x)
-    np.save(tmp_path / "pickled.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    np.save(tmp_path / "none.npy", waves()[:0])
-    np.save(tmp_path / "narrow.npy", waves()[:, :30])
-    np.savez(tmp_path / "several.npz", a=waves(), b=waves())
-    model = str(lab / "runs" / "conv1d-traces-1")
-
-    def words(name: str) -> tuple[str, ...]:
-        return ("train", "conv1d", "--data", name) if verb == "train" else (verb, name, "--model", model)
-
-    fails(tmp_path, *words("nan.npy"), says="row 70, value 3 is NaN")
-    fails(tmp_path, *words("pickled.npy"), says="pickled.npy")
-    fails(tmp_path, *words("none.npy"), says="none.npy")
-    fails(tmp_path, *words("several.npz"), says="holds several arrays: a (120, 64), b (120, 64)")
-    if verb == "train":
-        np.save(tmp_path / "flat.npy", np.ones((50, 64)))
-        np.save(tmp_path / "one.npy", waves()[:1])
-        fails(tmp_path, *words("flat.npy"), says="constant data")
-        fails(tmp_path, *words("one.npy"), says="one.npy")
-    else:
-        fails(tmp_path, *words("narrow.npy"), says="1x64")
-
-
-def test_outputs_are_never_overwritten_unasked(lab: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out.npy"
-    out.write_text("precious")
-    table_out = tmp_path / "out.csv"
-    table_out.write_text("precious")
-    fails(lab, "denoise", "traces.npy", "-o", str(out), says="exists already")
-    fails(lab, "embed", "traces.npy", "-o", str(out), says="exists already")
-    fails(lab, "score", "traces.npy", "-o", str(table_out), says="exists already")
-    fails(lab, "score", "traces.npy", "-o", str(out), says="scores are a table")
-    (tmp_path / "folder.csv").mkdir()
-    (tmp_path / "folder.csv" / "thesis.txt").write_text("precious")
-    fails(lab, "score", "traces.npy", "-o", str(tmp_path / "folder.csv"), "--force", says="is a folder")
-    fails(lab, "generate", "-o", str(out), says="exists already")
-    fails(lab, "train", "conv1d", "--data", "traces.npy", "-o", "runs/conv1d-traces-1", says="exists already")
-    assert out.read_text() == table_out.read_text() == "precious"
-    fails(lab, "denoise", "traces.npy", "-o", str(tmp_path / "gone" / "x.npy"), says="does not exist")
-    aekit(lab, "denoise", "traces.npy", "-o", str(out), "--force")
-    assert np.load(out).shape == (120, 64)
-
-
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
-def test_folder_that_is_not_writable_is_told(lab: Path, tmp_path: Path) -> None:
-    (tmp_path / "locked").mkdir(mode=0o500)
-    fails(lab, "denoise", "traces.npy", "-o", str(tmp_path / "locked" / "x.npy"), says="not writable")
-
-
-def test_model_files_that_are_no_use_are_told(lab: Path, tmp_path: Path) -> None:
-    whole = (lab / "runs" / "conv1d-traces-1" / "model.safetensors").read_bytes()
-    (tmp_path / "short.safetensors").write_bytes(whole[: len(whole) // 2])
-    traces = str(lab / "traces.npy")
-    fails(tmp_path, "score", traces, "--model", "short.safetensors", says="short.safetensors")
-    fails(tmp_path, "score", traces, "--model", "gone", says="gone")
-    fails(tmp_path, "score", traces, "--model", traces, says="not a model file")
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_full_disk_is_told_and_leaves_nothing(lab: Path) -> None:
-    script = (
-        "import sys; from pathlib import Path\n"
-        "plain = Path.with_name\n"
-        "Path.with_name = lambda self, name: Path('/dev/full') if name[:5] == '.full' else plain(self, name)\n"
-        "sys.argv = ['aekit', 'score', 'traces.npy', '-o', 'full.csv']\n"
-        "from aekit.cli import main; main()"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=lab, capture_output=True, text=True)
-    assert done.returncode == 1, done.stderr
-    assert "disk is full" in done.stderr
-    assert not (lab / "full.csv").exists()
-
-
-def start(folder: Path, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "aekit", *words]
-    env = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # as in this process: bits depend on it
-    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
-
-
-@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_stopped_training_resumes_to_the_same_weights(tmp_path: Path, stop: signal.Signals, code: int) -> None:
-    words = ("train", "stacked", "--data", "digits", "--epochs", "40", "--batch-size", "16")
-    aekit(tmp_path, *words, "-o", "straight")
-    process = start(tmp_path, *words, "-o", "stopped")
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("epoch 4/"):
-            process.send_signal(stop)
-            break
-    process.communicate()
-    if process.returncode == 0:
-        pytest.skip("training was over before the signal came")
-    assert process.returncode == code
-    aekit(tmp_path, "train", "--resume", "stopped")
-    straight, resumed = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("straight", "stopped"))
-    size = int.from_bytes(straight[:8], "little")
-    assert straight[8 + size :] == resumed[8 + int.from_bytes(resumed[:8], "little") :]
-
-
-def test_killed_while_writing_leaves_the_old_output(lab: Path, tmp_path: Path) -> None:
-    np.save(tmp_path / "big.npy", np.tile(waves(), (400, 1)))
-    (tmp_path / "out.npy").write_text("old")
-    model = str(lab / "runs" / "conv1d-traces-1")
-    process = start(tmp_path, "denoise", "big.npy", "-o", "out.npy", "--force", "--model", model)
-    while process.poll() is None and not list(tmp_path.glob(".out.npy.*")):
-        time.sleep(0.005)  # until the temporary file is there
-    process.kill()
-    process.communicate()
-    assert (tmp_path / "out.npy").read_text() == "old" or np.load(tmp_path / "out.npy").shape == (48_000, 64)
-
-
-def test_resume_refuses_other_words_and_other_data(lab: Path, tmp_path: Path) -> None:
-    fails(tmp_path, "train", "conv", "--resume", "x", says="give it alone", code=2)
-    fails(tmp_path, "train", "--resume", "gone", says="config.json")
-
-
 def test_python_object_has_the_verbs_on_arrays(lab: Path) -> None:
     import aekit as package
 
@@ -462,3 +235,17 @@ def test_python_object_has_the_verbs_on_arrays(lab: Path) -> None:
     np.testing.assert_array_equal(model.generate(3, seed=1), model.generate(3, seed=1))
     with pytest.raises(AekitError, match="NaN"):
         model.score(np.full((2, 64), np.nan, np.float32))
+
+
+def test_values_unlike_those_of_training_are_warned_about(lab: Path, tmp_path: Path) -> None:
+    import aekit as package
+
+    np.save(tmp_path / "loud.npy", 1000 * waves())
+    model = ("--model", str(lab / "runs" / "conv1d-traces-1"))
+    between = ("generate", "--between", "0", "1", "--data", "loud.npy")
+    for command in (("denoise", "loud.npy"), ("score", "loud.npy"), ("embed", "loud.npy"), between):
+        assert "warning: values run from" in aekit(tmp_path, *command, *model).stderr
+    loaded = package.load(model[1])
+    for verb in (loaded.denoise, loaded.score, loaded.embed):
+        with pytest.warns(UserWarning, match="values run from"):
+            verb(1000 * waves(3))

@@ -1,5 +1,6 @@
 """The verbs on arrays, for notebooks and scripts: `model = aekit.load("runs/conv-mnist-1")`."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from aekit.workflows import common
 class Autoencoder:
     """A trained model with the verbs as methods: arrays (rows, *item) in the file's units go in, arrays come out.
 
-    `trained` holds what the model file holds. All raise AekitError for arrays of another shape, NaN and infinity.
+    `trained` holds what the model file holds. All raise AekitError for arrays of another shape, NaN and infinity, and
+    warn of values outside the range of training.
     """
 
     def __init__(self, trained: TrainedModel, run: Run):
@@ -30,6 +32,7 @@ class Autoencoder:
         record = _record(x)
         seen = inference.Seen()
         cleaned = np.concatenate(list(inference.denoise(self.trained, record, self._run, seen, _ignore)))
+        self._warn(seen)
         if x.dtype.kind == "b":
             return cleaned >= 0.5
         if x.dtype.kind in "iu":
@@ -42,7 +45,9 @@ class Autoencoder:
 
         Rows longer than the model's sample give a score per window, row by row.
         """
-        scores = inference.score(self.trained, _record(x), self._run, _ignore).score
+        found = inference.score(self.trained, _record(x), self._run, _ignore)
+        self._warn(found.seen)
+        scores = found.score
         if threshold is None:
             return scores
         if self.trained.calibration is None:
@@ -51,7 +56,10 @@ class Autoencoder:
 
     def embed(self, x: Array) -> NDArray[np.float32]:
         """Latent vectors (rows, D)."""
-        return np.concatenate(list(inference.embed(self.trained, _record(x), self._run, _ignore)))
+        seen = inference.Seen()
+        latents = np.concatenate(list(inference.embed(self.trained, _record(x), self._run, seen, _ignore)))
+        self._warn(seen)
+        return latents
 
     def generate(self, count: int = 1, seed: int = 0, latents: Array | None = None) -> NDArray[np.float32]:
         """New samples (count, C, ...) in the training data's units, or what given latents (count, D) decode to."""
@@ -60,6 +68,11 @@ class Autoencoder:
             return inference.decode(self.trained, np.atleast_2d(z), self._run)
         except RuntimeError as error:
             raise AekitError(f"latents of shape {z.shape} are not the model's; embed gives such as are") from error
+
+    def _warn(self, seen: inference.Seen) -> None:
+        text = seen.warning(self.trained)
+        if text is not None:
+            warnings.warn(text, stacklevel=3)
 
     def __repr__(self) -> str:
         shape = times(self.trained.sample_shape)

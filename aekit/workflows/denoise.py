@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from aekit import formats, inference
 from aekit.errors import AekitError
-from aekit.files import whole
+from aekit.files import together, whole
 from aekit.records import Array, Record, times
 from aekit.trained import TrainedModel
 from aekit.workflows import common
@@ -17,6 +17,7 @@ from aekit.workflows.common import Clock, Options, Talk
 SHOWN = 6  # rows in the report
 
 
+@together()
 def denoise(
     data: str,
     out: str | None = None,

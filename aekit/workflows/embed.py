@@ -10,7 +10,7 @@ from aekit import formats, inference
 from aekit.baseline import fit_pca
 from aekit.batches import as_tensor
 from aekit.errors import AekitError
-from aekit.files import whole
+from aekit.files import together, whole
 from aekit.records import record_of
 from aekit.workflows import common
 from aekit.workflows.common import Clock, Options, Talk
@@ -18,6 +18,7 @@ from aekit.workflows.common import Clock, Options, Talk
 PICTURED = 3000  # points; t-SNE of more takes minutes
 
 
+@together()
 def embed(
     data: str,
     out: str | None = None,
@@ -45,10 +46,11 @@ def embed(
     )
     drawn = np.sort(np.random.default_rng(options.seed).choice(rows, min(PICTURED, rows), replace=False))
     shown: list[NDArray[np.float32]] = []
+    seen = inference.Seen()
     done = 0
     created = formats.create(path, like, (rows, width), np.dtype(np.float32), options.force)
     with created as writer, talk.track("rows", len(record)) as bar:
-        for z in inference.embed(trained, record, run, bar):
+        for z in inference.embed(trained, record, run, seen, bar):
             if not np.isfinite(z).all():
                 raise AekitError(
                     f"{record.source}: a latent is not a number: the values are too far from the training data"
@@ -56,6 +58,7 @@ def embed(
             writer.write(z)
             shown.append(z[drawn[(drawn >= done) & (drawn < done + len(z))] - done])
             done += len(z)
+    common.warn(seen, trained, talk)
     labels_out = _repeated(record.labels, rows)
     if beside is not None and labels_out is not None:
         formats.write_columns(beside, {"row": np.arange(rows), "label": labels_out}, options.force)

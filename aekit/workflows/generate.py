@@ -52,6 +52,9 @@ def generate(
             ends.append(record.to_samples(stored)[0])
         if record.sample_shape != trained.sample_shape:
             raise AekitError(f"{record.source}: rows are longer than the model's samples; cut them first")
+        seen = inference.Seen()
+        seen.add(np.stack(ends))
+        common.warn(seen, trained, talk)
         latents = inference.between(trained, ends[0], ends[1], steps, run)
     samples = inference.decode(trained, latents, run)
     if path.suffix == ".png":

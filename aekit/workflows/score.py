@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from aekit import formats, inference, thresholds
 from aekit.batches import as_tensor, undo
 from aekit.errors import AekitError
-from aekit.files import whole
+from aekit.files import together, whole
 from aekit.records import Record
 from aekit.thresholds import Verdict
 from aekit.trained import TrainedModel
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from aekit.reports import Section
 
 
+@together()
 def score(
     data: str,
     out: str | None = None,

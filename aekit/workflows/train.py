@@ -127,7 +127,8 @@ def train(
         f"{recipe} on {data}: {len(parts.train)} rows, {len(parts.val)} held out, {parameters:,} parameters -> {run}"
     )
 
-    stages, grid = Stages(trained, parts, where), clock.seconds
+    stages = Stages(trained, parts, where, {} if state is None else state["pictures"])
+    start_up = clock.seconds
     try:
         history = _loop(trained, parts, settings, corruption, run, state, history, where, stages, talk)
     except KeyboardInterrupt:
@@ -140,8 +141,8 @@ def train(
     trained.figures = {k: v for k, v in figures.items() if k != "run"}
     checkpoint.save(trained, run / MODEL_FILE)
     with whole(run / REPORT_FILE, force=True) as temporary:
-        temporary.write_text(training_page(trained, parts, history, stages.done, figures, corruption))
-    figures["start_up_seconds"] = grid
+        temporary.write_text(training_page(trained, parts, history, stages.pictures, figures, corruption))
+    figures["start_up_seconds"] = start_up
     figures["seconds"] = clock.seconds
     return figures
 
@@ -275,7 +276,7 @@ def _loop(
     state: dict[str, Any] | None,
     history: list[dict[str, float]],
     where: torch.device,
-    stages: "Stages",
+    stages: Stages,
     talk: Talk,
 ) -> list[dict[str, float]]:
     """Trains, writing the run folder after each epoch; returns a row of metrics per epoch."""
@@ -291,9 +292,10 @@ def _loop(
                 raise AekitError(f"{run}: the loss is no longer a number in epoch {epoch.number}; try a smaller --lr")
             if epoch.is_best:
                 checkpoint.save(trained, run / MODEL_FILE)
-            checkpoint.save_resume({**epoch.state(), **keep, "history": history}, run / RESUME_FILE)
-            _write_metrics(run / METRICS_FILE, history)
             stages.add(epoch.number, epochs)
+            more = {**keep, "history": history, "pictures": stages.pictures}
+            checkpoint.save_resume({**epoch.state(), **more}, run / RESUME_FILE)
+            _write_metrics(run / METRICS_FILE, history)
             advance(epoch.number)
             if epoch.number in (1, epochs) or epoch.number % math.ceil(epochs / LINES) == 0:
                 talk.say(_line(epoch, epochs))

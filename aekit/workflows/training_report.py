@@ -86,22 +86,20 @@ def _multiply_adds(module: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) ->
 
 
 class Stages:
-    """A fixed grid of samples, one per class, as reconstructed at five epochs."""
+    """A fixed grid of samples, one per class, as reconstructed at five epochs: `pictures` by the epoch's number."""
 
-    def __init__(self, trained: TrainedModel, parts: Parts, where: torch.device):
+    def __init__(self, trained: TrainedModel, parts: Parts, where: torch.device, pictures: dict[str, torch.Tensor]):
         rows = one_per_class(parts.labels, len(parts.train_raw))
         self.trained, self.where = trained, where
         self.x, _, _ = parts.normalisation.apply(as_tensor(parts.train_raw[rows]))
-        self.labels = None if parts.labels is None else parts.labels[rows]
-        self.done: list[tuple[int, NDArray[Any]]] = []
+        self.pictures = dict(pictures)
 
     @torch.no_grad()
     def add(self, epoch: int, epochs: int) -> None:
         wanted = {max(1, round(1 + (epochs - 1) * share)) for share in (0, 0.25, 0.5, 0.75, 1)}
         if epoch in wanted and reconstructs(self.trained.network):
             self.trained.network.eval()
-            x_hat = self.trained.network(self.x.to(self.where)).x_hat
-            self.done.append((epoch, x_hat.float().cpu().numpy()))
+            self.pictures[str(epoch)] = self.trained.network(self.x.to(self.where)).x_hat.float().cpu()
 
 
 def one_per_class(labels: NDArray[Any] | None, count: int) -> NDArray[np.int64]:
@@ -114,7 +112,7 @@ def training_page(
     trained: TrainedModel,
     parts: Parts,
     history: list[dict[str, float]],
-    stages: list[tuple[int, NDArray[Any]]],
+    pictures: dict[str, torch.Tensor],
     figures: dict[str, Any],
     corruption: Corruption,
 ) -> str:
@@ -130,7 +128,8 @@ def training_page(
     ]
     if reconstructs(trained.network):
         rows = one_per_class(parts.labels, len(parts.train_raw))
-        if stages:
+        if pictures:
+            stages = sorted((int(epoch), x_hat.numpy()) for epoch, x_hat in pictures.items())
             names = None if parts.labels is None else parts.labels[rows]
             sections.append(reports.progress_section(_normalised(parts, rows), stages, parts.record.kind, names, rate))
         sections.append(_reconstructions(trained, parts, corruption))
