@@ -2,7 +2,7 @@
 
 Normalisation is chosen from the data, stored in the model and undone on the way out. Images become 0..1; series and
 tables become units of their standard deviation. Series whose rows differ in size by an order of magnitude carry a
-scale each, since one scale would leave most of them invisible.
+scale each, since one scale would leave most of them invisible; a recipe may ask for that too.
 """
 
 from collections.abc import Callable, Iterator
@@ -49,7 +49,7 @@ class Normalisation:
         per = {"all": "", "channel": " of each channel", "column": " of each column"}[self.per]
         if self.kind == "standard":
             return f"values become multiples of the standard deviation{per}, mean taken off"
-        return "rows differ widely in size: each is divided by its own standard deviation, mean taken off"
+        return "each row is divided by its own standard deviation, mean taken off"
 
     def apply(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Samples as stored (B, C, ...) -> normalised float32, and the offset and scale to undo it (see `undo`)."""
@@ -82,8 +82,8 @@ def undo(x: Tensor, offset: Tensor, scale: Tensor) -> Tensor:
     return x.to(offset.dtype) * scale + offset
 
 
-def choose_normalisation(raw: Array, kind: Kind, source: str) -> Normalisation:
-    """From samples as stored (N, C, ...), by their kind, range, sign and spread.
+def choose_normalisation(raw: Array, kind: Kind, source: str, per_sample: bool = False) -> Normalisation:
+    """From samples as stored (N, C, ...), by their kind, range, sign and spread; `per_sample` scales each series alone.
 
     Raises AekitError where all values are equal: there is nothing to learn.
     """
@@ -103,7 +103,8 @@ def choose_normalisation(raw: Array, kind: Kind, source: str) -> Normalisation:
         return Normalisation("standard", _floats(wide.mean(axis=0).ravel()), _floats(scale), low, high, "column")
     sizes = wide.reshape(len(wide), wide.shape[1], -1).std(axis=2).max(axis=1)
     sizes = sizes[sizes > 0]
-    if len(sizes) >= 10 and np.quantile(sizes, 0.9) > SPREAD * np.quantile(sizes, 0.1):
+    uneven = len(sizes) >= 10 and np.quantile(sizes, 0.9) > SPREAD * np.quantile(sizes, 0.1)
+    if uneven or per_sample:
         return Normalisation("sample", (0.0,), (float(wide.std()),), low, high)
     axes = (0, *range(2, wide.ndim))
     scale = wide.std(axis=axes)

@@ -25,6 +25,7 @@ _PLAIN = (
     *("recipe", "model", "settings", "sample_shape", "kind", "sampling_rate", "error", "corruption", "normal"),
     *("precision", "data", "fingerprint", "figures"),
 )
+_GROUPS = ("model", "pictures", "validation")  # of tensors by name, in a resume file
 
 
 def save(trained: TrainedModel, path: Path) -> None:
@@ -93,8 +94,8 @@ def _rebuild(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> 
 
 def save_resume(state: dict[str, Any], path: Path) -> None:
     """The state of an Epoch and what the caller adds (plain values, pictures by name), for `load_resume`."""
-    plain = {k: v for k, v in state.items() if k not in ("model", "optimisers", "pictures")}
-    tensors = {f"{group}/{name}": v for group in ("model", "pictures") for name, v in state.get(group, {}).items()}
+    plain = {k: v for k, v in state.items() if k not in ("optimisers", *_GROUPS)}
+    tensors = {f"{group}/{name}": value for group in _GROUPS for name, value in state.get(group, {}).items()}
     for i, optimiser in enumerate(state["optimisers"]):
         tensors |= {f"optimiser{i}/{name}": value for name, value in optimiser.items()}
     _write(path, tensors, {"resume": plain | {"format": FORMAT, "optimisers": len(state["optimisers"])}})
@@ -108,13 +109,13 @@ def load_resume(path: Path) -> dict[str, Any]:
     plain = headers["resume"]
     if plain.get("format") != FORMAT:
         raise AekitError(f"{path}: written by another version of aekit; start the run again")
-    names = ["model", "pictures", *(f"optimiser{i}" for i in range(plain["optimisers"]))]
-    groups: dict[str, dict[str, Tensor]] = {name: {} for name in names}
+    optimisers = [f"optimiser{i}" for i in range(plain["optimisers"])]
+    groups: dict[str, dict[str, Tensor]] = {name: {} for name in (*_GROUPS, *optimisers)}
     for name, value in tensors.items():
         group, _, key = name.partition("/")
         groups[group][key] = value
-    optimisers = [groups[name] for name in names[2:]]
-    return {**plain, "model": groups["model"], "pictures": groups["pictures"], "optimisers": optimisers}
+    found = {name: groups[name] for name in _GROUPS}
+    return {**plain, **found, "optimisers": [groups[name] for name in optimisers]}
 
 
 def _write(path: Path, tensors: dict[str, Tensor], headers: dict[str, Any]) -> None:

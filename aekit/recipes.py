@@ -14,6 +14,7 @@ class Recipe:
     settings: Mapping[str, Any] = field(default_factory=dict)  # of the model
     training: Mapping[str, Any] = field(default_factory=dict)  # fields of TrainSettings
     corruption: tuple[str, ...] = ()
+    per_sample: bool = False  # each row of a series is divided by its own standard deviation, whatever the data
     least_steps: int = 3000  # with few rows the default epochs are more, so that there are so many steps
 
 
@@ -65,7 +66,8 @@ RECIPES: dict[str, Recipe] = {
         "lstm",
         "recurrent, embedding 128, L1 error: short series",
         {},
-        {"epochs": 40, "batch_size": 8, "lr": 2e-3, "warmup": 0.2, "error": "l1", "clip": 1.0},
+        {"epochs": 40, "batch_size": 16, "lr": 3e-3, "warmup": 0.2, "error": "l1", "clip": 1.0},
+        ("gaussian:0.3",),
         least_steps=1000,
     ),
     "conv1d": Recipe(
@@ -80,7 +82,8 @@ RECIPES: dict[str, Recipe] = {
         "trace",
         "1-D convolutions, 500 points to 16 x 31 and back: pulses in noise",
         {},
-        {"epochs": 5, "batch_size": 64, "lr": 5e-3, "warmup": 0.2, "optimiser": "muon"},
+        {"epochs": 10, "batch_size": 64, "lr": 5e-3, "warmup": 0.2, "optimiser": "muon"},
+        per_sample=True,  # a pulse is told from noise by its size beside that noise, which differs from row to row
     ),
 }
 

@@ -81,6 +81,8 @@ def test_rows_that_differ_by_orders_of_magnitude_carry_a_scale_each() -> None:
     normalisation = choose_normalisation(raw, "series", "x")
     x, offset, scale = normalisation.apply(as_tensor(raw))
     assert normalisation.kind == "sample"
+    even = choose_normalisation(raw[:1].repeat(20, axis=0), "series", "x", per_sample=True)
+    assert even.kind == "sample"
     np.testing.assert_allclose(x.flatten(1).std(dim=1, correction=0).numpy(), 1, rtol=1e-4)
     np.testing.assert_allclose(undo(x, offset, scale).numpy(), raw, rtol=1e-4, atol=1e-6 * np.abs(raw).max())
 

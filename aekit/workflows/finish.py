@@ -35,7 +35,7 @@ def finish(
     """Fills in calibration, PCA and mixture; returns the figures."""
     network, val = trained.network, parts.val.to(where)
     figures: dict[str, Any] = {"epochs": len(history), "train_loss": history[-1].get("train_loss")}
-    best = min(history, key=lambda row: row.get("val_error", -row["epoch"]))
+    best = [row for row in history if row["best"]][-1]
     figures |= {"best_epoch": int(best["epoch"]), "val_error": best.get("val_error"), "test_error": None}
     trained.network.eval()
     z = _latents(trained, parts.train.to(where), LATENT_ROWS)

@@ -36,7 +36,7 @@ CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.csv"
 REPORT_FILE = "report.html"
 LINES = 25  # told of a run, however many epochs
-COLUMNS = ("epoch", "train_loss", "val_error", "penalty", "seconds", "samples_per_second")
+COLUMNS = ("epoch", "train_loss", "val_error", "best", "penalty", "seconds", "samples_per_second")
 TRAINING_OPTIONS = tuple(f.name for f in fields(TrainSettings))
 DATA_OPTIONS = ("labels", "target", "normal", "val", "window", "corrupt", "start")
 
@@ -79,7 +79,7 @@ def train(
     corruption = parse_corruption(corruption_texts)
     where = pick_device(device)
 
-    parts = open_parts(data, data_options, settings.seed, talk)
+    parts = open_parts(data, data_options, settings.seed, chosen.per_sample, talk)
     if "epochs" not in options and settings.steps is None:
         settings = _enough_epochs(settings, chosen, len(parts.train), talk)
     sample_shape = tuple(parts.train_raw.shape[1:])

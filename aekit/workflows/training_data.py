@@ -36,7 +36,7 @@ class Parts:
     normal: tuple[str, ...] | None
 
 
-def open_parts(data: str, options: Mapping[str, Any], seed: int, talk: Talk) -> Parts:
+def open_parts(data: str, options: Mapping[str, Any], seed: int, per_sample: bool, talk: Talk) -> Parts:
     labels, target = options.get("labels"), options.get("target")
     record = common.open_part(data, "train", labels, target)
     assert record is not None, "every data set has a training part"
@@ -51,7 +51,7 @@ def open_parts(data: str, options: Mapping[str, Any], seed: int, talk: Talk) -> 
     raw = read_all(record)
     if len(raw) < 2:
         raise AekitError(f"{record.source}: {len(raw)} row(s) to train on; at least 2 are needed, better hundreds")
-    normalisation = choose_normalisation(raw, record.kind, record.source)
+    normalisation = choose_normalisation(raw, record.kind, record.source, per_sample)
     talk.say(f"{record.source}: {len(raw)} rows of {times(raw.shape[1:])}, {record.kind}; {normalisation.describe()}")
     goal = None if record.target is None else read_all(record.target)
     rows = to_rows(raw, normalisation, goal)
