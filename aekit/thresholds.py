@@ -201,8 +201,13 @@ def _rows(calibration: Floats) -> str:
 
 
 def _up_to(cut: float | None, scores: Floats, p: Floats, rule: Rule, notes: tuple[str, ...], extended: bool) -> Verdict:
-    """Flags p <= cut, told as a threshold just below the lowest flagged score; cut None flags nothing."""
-    threshold = math.inf if cut is None else math.nextafter(scores[p <= cut].min(), -math.inf)
+    """Flags p <= cut, told as a threshold midway between flagged and other scores; cut None flags nothing."""
+    threshold = math.inf
+    if cut is not None:
+        flagged = p <= cut
+        lowest, others = float(scores[flagged].min()), scores[~flagged]
+        below = math.nextafter(lowest, -math.inf)
+        threshold = min(below, (lowest + float(others.max())) / 2) if len(others) else below
     return Verdict(p, scores > threshold, threshold, str(rule), notes, extended)
 
 

@@ -433,3 +433,10 @@ def test_long_names_are_cut_in_the_middle():
     assert shown("ab\x00c\n") == "ab c"
     assert shown("") == "(no name)"
     assert spread(100, 3).tolist() == [0, 50, 99]
+
+
+def test_scores_above_the_threshold_are_counted_in_double_precision():
+    scores = np.array([0.1, 0.2, 0.3], np.float32)
+    threshold = math.nextafter(float(scores[1]), -math.inf)  # as float32 it is the score itself
+    section = reports.scores_section(scores, scores, None, threshold, "auto", {})
+    assert "2 of 3 samples above" in section.text

@@ -328,7 +328,7 @@ def scores_section(
         pictures.append(Picture(calibration_figure(normal, len(calibration)), "Calibration", note))
     text = f"Rule {rule}"
     if threshold is not None:
-        flagged = scores > threshold
+        flagged = np.asarray(scores, np.float64) > threshold  # NumPy would round the threshold to float32
         text += f", threshold {number(float(threshold))}: {flagged.sum():,} of {_count(len(scores), 'sample')} above"
         if anomalous is not None:
             hits, alarms = (flagged & anomalous).sum(), (flagged & ~anomalous).sum()

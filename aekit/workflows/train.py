@@ -226,7 +226,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _new_run(recipe: str, data: str, out: str | None, force: bool) -> Path:
     run = Path(out) if out is not None else common.next_run(recipe, data)
-    if out is None:
+    if run.parent == common.RUNS:
         common.RUNS.mkdir(exist_ok=True)
     elif not run.exists() or not (run / CONFIG_FILE).exists():
         force = force or (run.is_dir() and not any(run.iterdir()))
