@@ -228,8 +228,7 @@ def _new_run(recipe: str, data: str, out: str | None, force: bool) -> Path:
     run = Path(out) if out is not None else common.next_run(recipe, data)
     if run.parent == common.RUNS:
         common.RUNS.mkdir(exist_ok=True)
-    elif not run.exists() or not (run / CONFIG_FILE).exists():
-        force = force or (run.is_dir() and not any(run.iterdir()))
+    force = force or (run.is_dir() and not any(run.iterdir()))  # an empty folder is as good as none
     check_free(run, force, as_folder=True)
     try:
         run.mkdir(exist_ok=out is not None)
