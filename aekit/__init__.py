@@ -12,6 +12,10 @@ __version__ = "0.1.0"
 __all__ = ["load"]
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
 def __getattr__(name: str) -> Any:
     """`load` arrives on first use: it imports torch, and the command line's help must not."""
     if name != "load":

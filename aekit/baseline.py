@@ -5,8 +5,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-MOST_ROWS = 20_000  # more rows hardly move the components
-
 
 @dataclass(frozen=True)
 class PCA:
@@ -28,18 +26,23 @@ class PCA:
 
 
 def fit_pca(x: Tensor, components: int) -> PCA:
-    """PCA of normalised samples (B, ...), at most B - 1 and at most `components` components."""
-    flat = x[:MOST_ROWS].flatten(1)
+    """PCA of normalised samples (B, ...): at most `components` of them, and no more than the samples span."""
+    flat = x.flatten(1)
     mean = flat.mean(0)
     k = max(1, min(components, flat.shape[1], len(flat) - 1))
     centred = (flat - mean).double() if flat.numel() <= 1 << 26 else flat - mean
     rows, values = centred.shape
     if min(rows, values) > 2000:  # too large for an exact decomposition in reasonable time
-        torch.manual_seed(0)
-        vectors = torch.svd_lowrank(centred, q=min(k + 10, rows, values), niter=4)[2].T
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            _, sizes, right = torch.svd_lowrank(centred, q=min(k + 10, rows, values), niter=4)
+        power, vectors = sizes.square(), right.T
     elif rows < values:
-        left = torch.linalg.eigh(centred @ centred.T)[1].flip(1)[:, :k]
-        vectors = torch.nn.functional.normalize(left.T @ centred, dim=1)
+        power, left = torch.linalg.eigh(centred @ centred.T)
+        power = power.flip(0)
+        vectors = torch.nn.functional.normalize(left.flip(1)[:, :k].T @ centred, dim=1)
     else:
-        vectors = torch.linalg.eigh(centred.T @ centred)[1].flip(1).T
-    return PCA(mean, vectors[:k].float().contiguous())
+        power, vectors = torch.linalg.eigh(centred.T @ centred)
+        power, vectors = power.flip(0), vectors.flip(1).T
+    spanned = int((power > power[0] * max(rows, values) * torch.finfo(power.dtype).eps).sum())  # what follows is noise
+    return PCA(mean, vectors[: max(1, min(k, spanned))].float().contiguous())

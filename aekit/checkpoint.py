@@ -22,8 +22,8 @@ from aekit.trained import Mixture, TrainedModel
 
 FORMAT = 1
 _PLAIN = (
-    *("recipe", "model", "settings", "sample_shape", "kind", "sampling_rate", "error", "corruption", "normal"),
-    *("precision", "data", "fingerprint", "figures"),
+    *("recipe", "model", "settings", "sample_shape", "kind", "sampling_rate", "error", "corruption", "classes"),
+    *("normal", "columns", "windowed", "precision", "data", "fingerprint", "figures"),
 )
 _GROUPS = ("model", "pictures", "validation")  # of tensors by name, in a resume file
 
@@ -78,8 +78,8 @@ def _rebuild(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> 
     if "mixture/weights" in tensors:
         mixture = Mixture(*(tensors[f"mixture/{name}"] for name in ("weights", "means", "factors")))
     plain = {name: header[name] for name in _PLAIN} | {"sample_shape": sample_shape, "settings": settings}
-    plain["corruption"] = tuple(plain["corruption"])
-    plain["normal"] = None if plain["normal"] is None else tuple(plain["normal"])
+    for name in ("corruption", "classes", "normal", "columns"):
+        plain[name] = None if plain[name] is None else tuple(plain[name])
     return TrainedModel(
         network=network,
         normalisation=normalisation,

@@ -22,7 +22,7 @@ def check_free(path: Path, force: bool, as_folder: bool = False) -> None:
     if path.is_dir() and path.suffix and not as_folder:
         raise AekitError(f"{path}: is a folder; name a file with -o")
     if path.exists() and not force:
-        raise AekitError(f"{path}: exists already; name another file with -o, or overwrite it with --force")
+        raise AekitError(f"{path}: exists already; name another, or overwrite it with --force")
     folder = path.parent
     if not folder.is_dir():
         raise AekitError(f"{path}: the folder {folder} does not exist; make it first")
@@ -44,6 +44,7 @@ def whole(path: Path, force: bool = False) -> Iterator[Path]:
     try:
         with _told(path):
             yield temporary
+            _check_replaceable(temporary, path)
             if waiting is None:
                 _place(temporary, path)
             else:
@@ -82,12 +83,21 @@ def _told(path: Path) -> Iterator[None]:
         raise AekitError(f"{path}: cannot be written ({why}); name another place with -o") from error
 
 
-def _place(temporary: Path, path: Path) -> None:
-    if path.is_dir():  # only with force
+def _check_replaceable(temporary: Path, path: Path) -> None:
+    """A folder gives way (with `force`) to another of the same kinds of files alone."""
+    if path.is_dir():
         ours = {p.suffix for p in temporary.iterdir()} if temporary.is_dir() else set()
         if any(p.is_dir() or p.suffix not in ours for p in path.iterdir()) or not temporary.is_dir():
             raise AekitError(f"{path}: a folder that holds other things is not overwritten; name another with -o")
+
+
+def _place(temporary: Path, path: Path) -> None:
+    if path.is_dir():
         shutil.rmtree(path)
+    if temporary.is_file():
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)  # safetensors leaves its files to their owner alone
     os.replace(temporary, path)
 
 

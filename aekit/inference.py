@@ -44,6 +44,8 @@ class Seen:
 
     def warning(self, trained: TrainedModel) -> str | None:
         """One line where values lie well outside the range of training: half its width for series; None else."""
+        if trained.kind == "table":
+            return None  # whose columns have a range each
         low, high = trained.normalisation.low, trained.normalisation.high
         slack = 0.01 if trained.normalisation.kind == "range" else 0.5
         width = high - low
@@ -90,6 +92,11 @@ def check_fits(trained: TrainedModel, record: Record) -> None:
         raise AekitError(
             f"{record.source}: a row has shape {times(have)} (channels first), the model {trained.source} takes "
             f"{times(want)}; name another model with --model, or train one on such data"
+        )
+    if trained.columns and record.columns and record.columns != trained.columns:
+        raise AekitError(
+            f"{record.source}: its columns are {', '.join(record.columns)}, the model {trained.source} takes "
+            f"{', '.join(trained.columns)}; give these columns in this order"
         )
     rates = record.sampling_rate, trained.sampling_rate
     if None not in rates and not np.isclose(rates[0] or 0, rates[1] or 0, rtol=1e-3):

@@ -21,8 +21,8 @@ RMS = 0.2  # of an update, as AdamW's
 class Muon(torch.optim.Optimizer):
     """For weights of two dimensions and more; biases belong to another optimiser."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float):
-        super().__init__(parameters, {"lr": lr})
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0):
+        super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -39,6 +39,8 @@ class Muon(torch.optim.Optimizer):
                 updates = orthogonalise(torch.stack([short for _, short in members]))
                 for (parameter, _), done in zip(members, updates, strict=True):
                     matrix = done if parameter.shape[0] == rows else done.T
+                    if group["weight_decay"]:
+                        parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     parameter.sub_(matrix.reshape(parameter.shape), alpha=size)
 
     def _momentum(self, parameter: nn.Parameter) -> Tensor:

@@ -175,7 +175,7 @@ def anomaly_figures(scores: ArrayLike, anomalous: ArrayLike, flagged: ArrayLike)
     if truth.all() or not truth.any():
         return {}
     precisions, recalls, _ = precision_recall_curve(truth, score)
-    precision = float(precision_score(truth, flags, zero_division=1))
+    precision = float(precision_score(truth, flags, zero_division=1))  # nothing flagged, no false alarm
     recall = float(recall_score(truth, flags))
     best = 2 * precisions * recalls / np.maximum(precisions + recalls, 1e-12)
     return {
@@ -286,7 +286,9 @@ def _auto(scores: Floats, calibration: Floats, rule: Rule) -> Verdict:
         few = f"{_rows(calibration)} do not show {SMALLEST_SHARE:.0%} of anomalies among {len(scores)} samples"
         notes.append(f"{few}: p is extrapolated by a Pareto tail, approximate")
     shift = _shift(p, len(calibration))
-    if shift >= TOLD_SHIFT:
+    if shift >= LARGEST_SHIFT:
+        notes.append("the bulk of the scores lies far above the calibration: the data is unlike the calibration rows")
+    elif shift >= TOLD_SHIFT:
         notes.append(f"the bulk of the scores lies {shift:.1f} deviations above the calibration, which is allowed for")
     levels, counts = np.unique(p, return_counts=True)
     p_null = special.ndtr(special.ndtri(levels) + shift)

@@ -31,7 +31,10 @@ class TrainedModel:
     normalisation: Normalisation
     error: str
     corruption: tuple[str, ...] = ()
-    normal: tuple[str, ...] | None = None  # the classes that count as normal
+    classes: tuple[str, ...] | None = None  # the labels in the training data
+    normal: tuple[str, ...] | None = None  # those of them that count as normal
+    columns: tuple[str, ...] = ()  # of a table
+    windowed: bool = False  # its samples are windows, cut from longer rows
     precision: str = "fp32"
     data: str = ""  # what it was trained on, for people
     fingerprint: str = ""  # of the data, for machines

@@ -87,11 +87,13 @@ def fit(
     settings: TrainSettings,
     corruption: Corruption = (),
     resume: dict[str, Any] | None = None,
+    progress: Callable[[int], None] = lambda step: None,
 ) -> Iterator[Epoch]:
     """Trains `model` in place on its device and yields an Epoch after each; `val` chooses the best.
 
     Batches have one shape: the last of an epoch is filled up from the front of its order. A model that does not
     reconstruct (it serves neither denoise nor score) has no validation error, and its last epoch is its best.
+    `progress` is told the steps done.
     """
     device = train.x.device
     per_epoch = steps_in_epoch(len(train), settings.batch_size)
@@ -107,16 +109,17 @@ def fit(
         for optimiser, state in zip(chain(*optimisers), resume["optimisers"], strict=True):
             _restore(optimiser, state)
     noise = torch.Generator(device)
+    seeds = [seed for name, seed in model.named_buffers() if name.rpartition(".")[2] == "seed"]
 
     while done < total and (settings.patience is None or stale < settings.patience):
         started = time.perf_counter()
         number = done // per_epoch + 1
         order = _order(len(train), per_epoch * min(settings.batch_size, len(train)), mix(settings.seed, number), device)
         indices = order.view(per_epoch, -1)[: total - done]
-        sums: dict[str, Tensor] = {}
+        sums: dict[str, tuple[Tensor, int]] = {}  # of what phases log, and how often they did
         model.train()
         for index in indices:
-            _seed_step(model, noise, mix(settings.seed, 1, done))
+            _seed_step(seeds, noise, mix(settings.seed, 1, done))
             batch = train.batch(index)
             batch = batch._replace(x=corrupt(batch.x, corruption, noise))
             for phase, movers in zip(phases, optimisers, strict=True):
@@ -134,12 +137,12 @@ def fit(
                     optimiser.step()
                 for name, value in losses.items():
                     key = name if len(phases) == 1 else f"{phase.name}_{name}"
-                    sums[key] = (
-                        sums[key] + value.detach() * phase.every if key in sums else value.detach() * phase.every
-                    )
+                    total_value, count = sums.get(key, (torch.zeros((), device=device), 0))
+                    sums[key] = total_value + value.detach(), count + 1
             done += 1
+            progress(done)
 
-        metrics = {_column(key): float(value) / len(indices) for key, value in sums.items()}
+        metrics = {_column(key): float(value) / count for key, (value, count) in sums.items()}
         trained_seconds = time.perf_counter() - started
         model.eval()
         is_best = True
@@ -152,13 +155,13 @@ def fit(
         metrics["best"] = float(is_best)
         metrics["seconds"] = time.perf_counter() - started
         metrics["samples_per_second"] = indices.numel() / trained_seconds
-        progress = {"step": done, "stale": stale, "validation": {} if lowest is None else {"lowest": lowest}}
+        counters = {"step": done, "stale": stale, "validation": {} if lowest is None else {"lowest": lowest}}
         yield Epoch(
             number,
             metrics,
             is_best,
-            lambda progress=progress: {  # type: ignore[misc]
-                **progress,
+            lambda counters=counters: {  # type: ignore[misc]
+                **counters,
                 "model": model.state_dict(),
                 "optimisers": [_state(optimiser) for optimiser in chain(*optimisers)],
             },
@@ -226,10 +229,10 @@ def _order(rows: int, wanted: int, seed: int, device: torch.device) -> Tensor:
     return torch.cat([order, order[: wanted - rows]]).to(device)
 
 
-def _seed_step(model: nn.Module, noise: torch.Generator, seed: int) -> None:
+def _seed_step(seeds: list[Tensor], noise: torch.Generator, seed: int) -> None:
     noise.manual_seed(seed)
     torch.manual_seed(seed)  # dropout draws from the global generator
-    if isinstance(own := getattr(model, "seed", None), Tensor):
+    for own in seeds:  # of layers that draw in a kernel
         own.fill_(seed)
 
 
@@ -249,7 +252,7 @@ def _optimisers(phase: Phase, settings: TrainSettings) -> list[torch.optim.Optim
     matrices = [p for p, is_large in zip(phase.parameters, large, strict=True) if is_large]
     others = [p for p, is_large in zip(phase.parameters, large, strict=True) if not is_large]
     adamw = torch.optim.AdamW(others, lr=lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True)
-    return [adamw, Muon(matrices, lr)] if matrices else [adamw]
+    return [adamw, Muon(matrices, lr, settings.weight_decay)] if matrices else [adamw]
 
 
 def _suits_muon(parameter: nn.Parameter) -> bool:

@@ -87,7 +87,9 @@ def _plain_track(description: str, total: int) -> Iterator[Callable[[int], None]
 
     def advance(done: int) -> None:
         nonlocal last
-        if time.monotonic() - last >= SECONDS_BETWEEN_LINES and description != "epochs":  # epochs have their own lines
+        if (
+            time.monotonic() - last >= SECONDS_BETWEEN_LINES and description != "training"
+        ):  # epochs have their own lines
             last = time.monotonic()
             print(f"{description}: {done:,} of {total:,}", file=sys.stderr, flush=True)
 
@@ -101,11 +103,9 @@ def report(figures: dict[str, Any], as_json: bool, quiet: bool) -> None:
     elif not quiet:
         width = max(map(len, figures))
         for name, value in figures.items():
-            if value is not None:
-                shown = (
-                    f"{value:,}" if isinstance(value, int) else f"{value:.6g}" if isinstance(value, float) else value
-                )
-                print(f"{name.replace('_', ' '):{width}}  {shown}", file=sys.stderr)
+            number = f"{value:,}" if isinstance(value, int) else f"{value:.6g}" if isinstance(value, float) else None
+            shown = "-" if value is None else number or value
+            print(f"{name.replace('_', ' '):{width}}  {shown}", file=sys.stderr)
 
 
 def show(facts: dict[str, Any], as_json: bool) -> None:

@@ -16,7 +16,9 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Batches to train on, in place of epochs.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples per step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Of AdamW.")] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="Share of the weights taken off a step, times the rate.")
+    ] = None,
     latent: Annotated[int | None, typer.Option(help="Size of the latent vector.")] = None,
     hidden: Annotated[str | None, typer.Option(help="Widths of the layers before the latent, as in 512,128.")] = None,
     activation: Annotated[
@@ -61,7 +63,7 @@ def train(
         "lr": lr,
         "weight_decay": weight_decay,
         "latent": latent,
-        "hidden": None if hidden is None else parse_value("--hidden", hidden, listed=True),
+        "hidden": None if hidden is None else parse_value(hidden, listed=True),
         "activation": activation,
         "dropout": dropout,
         "error": error,
@@ -81,7 +83,7 @@ def train(
         key, equals, text = pair.partition("=")
         if not equals:
             raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--set")
-        given[key.replace("-", "_")] = parse_value("--set", text)
+        given[key.replace("-", "_")] = parse_value(text)
     from aekit import workflows
 
     figures = workflows.train(
@@ -100,10 +102,10 @@ def train(
         shared.report(figures, as_json, quiet)
 
 
-def parse_value(flag: str, text: str, listed: bool = False) -> Any:
+def parse_value(text: str, listed: bool = False) -> Any:
     """A number, true, false, none, a word, or several of them between commas."""
     if listed or "," in text:
-        return [parse_value(flag, part.strip()) for part in text.split(",") if part.strip()]
+        return [parse_value(part.strip()) for part in text.split(",") if part.strip()]
     try:
         return json.loads(text)
     except ValueError:

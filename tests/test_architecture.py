@@ -15,7 +15,7 @@ STEPS = [
     ["models", "baseline"],
     ["layers", "objectives", "corruptions", "datasets", "batches"],
     ["formats", "synthetic", "optimisers"],
-    ["kernels", "records", "files"],
+    ["kernels", "records", "files", "settings"],
     ["errors"],
 ]
 STEP = {name: i for i, step in enumerate(STEPS) for name in step}

@@ -320,4 +320,6 @@ def test_stopped_training_resumes_to_the_same_run(tmp_path: Path, stop: signal.S
     size = int.from_bytes(straight[:8], "little")
     assert straight[8 + size :] == resumed[8 + int.from_bytes(resumed[:8], "little") :]
     pages = [(tmp_path / name / "report.html").read_text() for name in ("straight", "stopped")]
-    assert len({page.count("<img") for page in pages}) == 1  # the pictures of epochs before it stopped are there
+    assert (
+        pages[0].count("<image") == pages[1].count("<image") > 5
+    )  # the pictures of epochs before it stopped are there

@@ -143,9 +143,14 @@ def test_output_activation_is_not_the_users_to_set() -> None:
 
 
 def test_settings_that_make_no_model_are_told() -> None:
-    with pytest.raises(UsageError, match="--activation steep: there are relu"):
+    with pytest.raises(UsageError, match="activation=steep: there are relu"):
         build("dense", (1, 9), {"activation": "steep"})
-    for settings in ({"kernel_size": 4}, {"hidden": ("a",)}, {"latent": -1}):
+    with pytest.raises(UsageError, match="a list of whole numbers or none is needed"):
+        build("conv", (1, 28, 28), {"hidden": ("a",)})
+    for settings in ({"latent": 0}, {"hidden": (16, -1)}, {"width": 0}, {"kernel_size": 0}, {"bottleneck": 0}):
+        with pytest.raises(UsageError, match="at least 1"):
+            build("conv", (1, 28, 28), settings)
+    for settings in ({"kernel_size": 4}, {"hidden": ()}):
         with pytest.raises(AekitError, match="cannot be built"):
             build("conv", (1, 28, 28), settings)
     with pytest.raises(AekitError, match="cannot be built"):

@@ -1,7 +1,7 @@
 """The networks, by name; a model's settings are the keyword arguments of its `__init__`."""
 
 import inspect
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import nn
@@ -13,9 +13,10 @@ from aekit.models.dense import Dense
 from aekit.models.lstm import LSTM
 from aekit.models.trace import Trace
 from aekit.models.vae import VAE
+from aekit.records import times
+from aekit.settings import is_a, words
 
 MODELS: dict[str, type[nn.Module]] = {"dense": Dense, "conv": Conv, "vae": VAE, "lstm": LSTM, "trace": Trace}
-SERIES_ONLY = ("lstm", "trace")
 
 
 def settings_of(model: str) -> dict[str, Any]:
@@ -26,20 +27,33 @@ def settings_of(model: str) -> dict[str, Any]:
 
 def build(model: str, sample_shape: tuple[int, ...], settings: dict[str, Any]) -> nn.Module:
     """The network for samples (C, ...), untrained. Raises AekitError where the shape does not suit the model."""
-    if model in SERIES_ONLY and len(sample_shape) != 2:
+    kind = MODELS[model]
+    if getattr(kind, "series_only", False) and len(sample_shape) != 2:
         raise AekitError(
-            f"the model {model} takes series (channels, points), not samples of shape "
-            f"{'x'.join(map(str, sample_shape))}; conv, dense and vae take images"
+            f"the model {model} takes series (channels, points), not samples of shape {times(sample_shape)}; "
+            "conv, dense and vae take images"
         )
-    if settings.get("activation", "relu") not in ACTIVATIONS:
-        raise UsageError(f"--activation {settings['activation']}: there are {', '.join(ACTIVATIONS)}")
+    hints = get_type_hints(kind.__init__)
+    for name, value in settings.items():
+        if name in hints and not is_a(value, hints[name]):
+            raise UsageError(f"{name}={value}: {words(hints[name])} is needed")
+        if any(n < 1 for n in _whole_numbers(value)):  # all of them are sizes
+            raise UsageError(f"{name}={value}: at least 1")
+        if name.endswith("activation") and value is not None and value not in ACTIVATIONS:
+            raise UsageError(f"{name}={value}: there are {', '.join(ACTIVATIONS)}")
     try:
-        network = MODELS[model](sample_shape, **settings)
+        network = kind(sample_shape, **settings)
         with torch.no_grad():
             network.eval()(torch.zeros(1, *sample_shape))
-    except (ValueError, RuntimeError, TypeError, IndexError, ZeroDivisionError, AssertionError) as error:
-        shape, why = "x".join(map(str, sample_shape)), " ".join(str(error).split())[:200]
+    except (ValueError, RuntimeError) as error:
+        why = " ".join(str(error).split())[:200]
         raise AekitError(
-            f"the model {model} cannot be built for samples of {shape} with {settings}: {why}; change the settings"
+            f"the model {model} cannot be built for samples of {times(sample_shape)} with {settings}: {why}; "
+            "change the settings"
         ) from error
     return network.train()
+
+
+def _whole_numbers(value: object) -> list[int]:
+    several = value if isinstance(value, tuple) else (value,)
+    return [n for n in several if isinstance(n, int) and not isinstance(n, bool)]

@@ -34,6 +34,8 @@ class Conv(nn.Module):
         if hidden is None:
             stages = min(8, max(1, math.ceil(math.log2(max(size) / 7))))
             hidden = tuple(min(width * 2**i, 4 * width) for i in range(stages))
+        if not hidden:
+            raise ValueError("hidden names no width, and there is no convolution without one")
         sizes = strided_sizes(tuple(size), len(hidden))
         widths = (channels, *hidden)
         act = ACTIVATIONS[activation]

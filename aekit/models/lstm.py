@@ -27,6 +27,7 @@ def _initialise(layer: nn.Module) -> None:
 
 class LSTM(nn.Module):
     verbs = ("denoise", "score", "embed", "generate")
+    series_only = True
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from aekit.records import Output
 
 class Trace(nn.Module):
     verbs = ("denoise", "score", "embed", "generate")
+    series_only = True
 
     def __init__(
         self,

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -15,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aekit import checkpoint
-from aekit.datasets import DATASETS, Part, open_dataset
+from aekit.datasets import DATASETS, Part, find_dataset, open_dataset
 from aekit.errors import AekitError
-from aekit.files import check_free
+from aekit.files import check_free, whole
 from aekit.formats import default_out as default_name
 from aekit.formats import open_record
 from aekit.inference import Run, Seen, check_fits, default_run
@@ -27,6 +26,7 @@ from aekit.trained import TrainedModel
 
 RUNS = Path("runs")
 MODEL_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
 VERB_RECIPES = {"denoise": "denoising", "score": "conv", "embed": "conv", "generate": "vae"}
 
 
@@ -74,7 +74,7 @@ def open_part(data: str, part: Part, labels: str | None = None, target: str | No
     if part == "test":
         return None
     if not Path(data.rpartition(":")[0] or data).exists() and not Path(data).exists() and data.isidentifier():
-        raise AekitError(f"{data}: no such file, and no data set is called so; there are {', '.join(DATASETS)}")
+        find_dataset(data)  # raises: neither file nor data set
     return open_record(data, labels=labels, target=target)
 
 
@@ -127,7 +127,11 @@ def model_file(path: str) -> Path:
 
 
 def load_model(path: str) -> TrainedModel:
-    return checkpoint.load(model_file(path))
+    """Raises AekitError also for a run that has no model yet."""
+    file = model_file(path)
+    if not file.exists() and (file.parent / CONFIG_FILE).exists():
+        raise AekitError(f"{path}: this run has no model yet; go on with: aekit train --resume {file.parent}")
+    return checkpoint.load(file)
 
 
 def newest_runs() -> list[Path]:
@@ -136,26 +140,28 @@ def newest_runs() -> list[Path]:
     return sorted(found, key=lambda p: p.stat().st_mtime_ns, reverse=True)
 
 
-def find_model(record: Record, verb: str, options: Options, talk: Talk) -> tuple[TrainedModel, Run]:
+def find_model(data: str, record: Record, verb: str, options: Options, talk: Talk) -> tuple[TrainedModel, Run]:
     """The model asked for, else the newest run under runs/ that fits the record and serves the verb, ready to run.
 
-    Raises AekitError where none fits; it names the two commands that help.
+    A run fits by itself where it was trained on such rows, or on windows of such; any other must be asked for. Raises
+    AekitError where none fits; it names the two commands that help.
     """
     if options.model is not None:
         trained = load_model(options.model)
         _check_serves(trained, verb)
         check_fits(trained, record)
+        _tell_windows(trained, record, talk)
         return _ready(trained, options)
-    runs = [(path, found) for path in newest_runs() if (found := _load_if_fits(path, record, verb)) is not None]
-    same = [run for run in runs if run[1].sample_shape == record.sample_shape]
-    longer = [run for run in runs if record.kind == "series" and len(record.sample_shape) == 2]
-    for path, found in (same or longer)[:1]:
-        talk.say(f"model: {path.parent} ({found.recipe} trained on {found.data}), the newest run that fits")
-        return _ready(found, options)
-    recipe = suggest(record, verb)
+    for path in newest_runs():
+        found = _load_if_fits(path, record, verb)
+        if found is not None:
+            rows = f"{record.source}: {len(record):,} rows of {times(record.sample_shape)}"
+            talk.say(f"{rows}; model: {_run_of(found)}, the newest run that fits")
+            _tell_windows(found, record, talk)
+            return _ready(found, options)
     raise AekitError(
-        f"{record.source}: no model under {RUNS}/ fits rows of shape {times(record.sample_shape)}; run "
-        f"`aekit train {recipe} --data {record.source}`, then `aekit {verb} {record.source}` again, "
+        f"{data}: no model under {RUNS}/ fits rows of shape {times(record.sample_shape)}; run "
+        f"`aekit train {suggest(record, verb)} --data {data}`, then `aekit {verb} {data}` again, "
         "or name a model with --model"
     )
 
@@ -167,7 +173,19 @@ def _load_if_fits(path: Path, record: Record, verb: str) -> TrainedModel | None:
         check_fits(trained, record)
     except AekitError:
         return None
-    return trained if _finished(trained, verb) else None
+    # longer rows hold samples of the model too, but what they mean is known only where it was trained on such windows
+    alike = trained.kind == record.kind and (trained.sample_shape == record.sample_shape or trained.windowed)
+    return trained if alike and _finished(trained, verb) else None
+
+
+def _tell_windows(trained: TrainedModel, record: Record, talk: Talk) -> None:
+    if record.sample_shape != trained.sample_shape:
+        have, want = (times(shape[1:]) for shape in (record.sample_shape, trained.sample_shape))
+        talk.say(f"rows of {have} are cut into windows of {want}, the model's samples")
+
+
+def _run_of(trained: TrainedModel) -> str:
+    return f"{Path(trained.source).parent} ({trained.recipe} trained on {trained.data})"
 
 
 def _finished(trained: TrainedModel, verb: str) -> bool:
@@ -214,7 +232,7 @@ def load_ready(verb: str, options: Options, talk: Talk) -> tuple[TrainedModel, R
             continue
         if not _finished(trained, verb):
             continue
-        talk.say(f"model: {found.parent} ({trained.recipe} trained on {trained.data}), the newest run that can {verb}")
+        talk.say(f"model: {_run_of(trained)}, the newest run that can {verb}")
         return _ready(trained, options)
     raise AekitError(f"no model under {RUNS}/ can {verb}; run `aekit train {VERB_RECIPES[verb]} --data DATA` first")
 
@@ -243,9 +261,8 @@ def next_run(recipe: str, data: str) -> Path:
 
 
 def write_json(path: Path, value: Any) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(temporary, path)
+    with whole(path, force=True) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n")
 
 
 def default_out(data: str, suffix: str, ending: str | None, dataset_ending: str = ".npy") -> Path:
@@ -255,12 +272,18 @@ def default_out(data: str, suffix: str, ending: str | None, dataset_ending: str 
     return default_name(data, suffix, ending)
 
 
-def check_outputs(options: Options, *outputs: Path | None) -> None:
-    """Raises AekitError, before any work is done, where one of the outputs or the report cannot be written."""
+def check_outputs(options: Options, data: str, *outputs: Path | None) -> None:
+    """Raises AekitError, before any work is done, where one of the outputs or the report cannot be written.
+
+    No output takes the place of the input, with --force neither.
+    """
     report = None if options.report is None else Path(options.report)
+    source = Path(data if Path(data).exists() else data.rpartition(":")[0])
     for output in (*outputs, report):
         if output is not None:
             check_free(output, options.force)
+            if output.exists() and source.exists() and output.samefile(source):
+                raise AekitError(f"{output}: is the input itself; name another file with -o")
 
 
 def in_memory(record: Record, rows: NDArray[Any]) -> Record:

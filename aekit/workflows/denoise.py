@@ -32,9 +32,9 @@ def denoise(
     options, talk, clock = options or Options(), talk or Talk(), Clock()
     record = common.open_input(data)
     path = Path(out) if out is not None else common.default_out(data, "denoised", None, ".npy")
-    common.check_outputs(options, path)
+    common.check_outputs(options, data, path)
     truth = _truth(clean, record)
-    trained, run = common.find_model(record, "denoise", options, talk)
+    trained, run = common.find_model(data, record, "denoise", options, talk)
     seen, gain = inference.Seen(), _Gain()
     done = 0
     with (

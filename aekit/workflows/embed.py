@@ -11,14 +11,14 @@ from aekit.baseline import fit_pca
 from aekit.batches import as_tensor
 from aekit.errors import AekitError
 from aekit.files import together, whole
-from aekit.records import record_of
+from aekit.records import Record, record_of
+from aekit.trained import TrainedModel
 from aekit.workflows import common
 from aekit.workflows.common import Clock, Options, Talk
 
 PICTURED = 3000  # points; t-SNE of more takes minutes
 
 
-@together()
 def embed(
     data: str,
     out: str | None = None,
@@ -28,18 +28,32 @@ def embed(
 ) -> dict[str, Any]:
     """Writes latents (rows, D) to `out` (by default <name>.latents.npy), and <out>.png beside it; returns the figures.
 
-    Labels go along: inside the file where the format holds several arrays or columns, else as <out>.labels.csv.
+    Labels go along: inside the file where the format holds several arrays, else as <out>.labels.csv.
     """
-    from aekit import reports  # matplotlib takes a second
-
     options, talk, clock = options or Options(), talk or Talk(), Clock()
     record = common.open_input(data, labels)
     path = Path(out) if out is not None else common.default_out(data, "latents", ".npy")
-    png = path.with_suffix(".png")
     inside = path.suffix in (".npz", ".h5", ".hdf5")
     beside = path.with_suffix(".labels.csv") if record.labels is not None and not inside else None
-    common.check_outputs(options, path, png, beside)
-    trained, run = common.find_model(record, "embed", options, talk)
+    common.check_outputs(options, data, path, path.with_suffix(".png"), beside)
+    trained, run = common.find_model(data, record, "embed", options, talk)
+    with together():
+        figures = _embed(trained, run, record, path, beside, inside, options, talk)
+    return {**figures, "seconds": clock.seconds}
+
+
+def _embed(
+    trained: TrainedModel,
+    run: inference.Run,
+    record: Record,
+    path: Path,
+    beside: Path | None,
+    inside: bool,
+    options: Options,
+    talk: Talk,
+) -> dict[str, Any]:
+    from aekit import reports  # matplotlib takes a second
+
     rows, width = inference.latent_shape(trained, record)
     like = record_of(
         np.zeros((rows, width), np.float32), record.source, _repeated(record.labels, rows) if inside else None
@@ -65,6 +79,7 @@ def embed(
     figures: dict[str, Any] = {"count": rows, "out": str(path), "latent": width, "model": trained.source}
     names = None if labels_out is None else labels_out[drawn]
     maps = _maps(np.concatenate(shown), options.seed, talk)
+    png = path.with_suffix(".png")
     with whole(png, options.force) as temporary:
         reports.save_figure(reports.latent_picture(maps, names), temporary)
     figures["picture"] = str(png)
@@ -77,7 +92,6 @@ def embed(
             )
     if beside is not None:
         figures["labels"] = str(beside)
-    figures["seconds"] = clock.seconds
     return figures
 
 
@@ -93,9 +107,9 @@ def _maps(z: NDArray[np.float32], seed: int, talk: Talk) -> dict[str, NDArray[np
     maps = {"PCA": fit_pca(tensor, 2).transform(tensor).numpy()}
     if maps["PCA"].shape[1] == 1:
         maps["PCA"] = np.column_stack([maps["PCA"], np.zeros(len(z), np.float32)])
-    if len(z) >= 20 and z.shape[1] > 2:
+    start = fit_pca(tensor, min(50, z.shape[1])).transform(tensor).numpy()
+    if len(z) >= 20 and start.shape[1] > 2:  # else PCA's map shows all there is
         talk.say(f"t-SNE of {len(z)} latents")
-        start = fit_pca(tensor, min(50, z.shape[1])).transform(tensor).numpy()
         maps["t-SNE"] = TSNE(
             perplexity=min(30, (len(z) - 1) / 3), init="pca", random_state=seed % 2**32, n_jobs=-1
         ).fit_transform(start)

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from aekit.training import TrainSettings, evaluate, precision_context, reconstru
 from aekit.workflows.training_data import Parts
 
 LATENT_ROWS = 10_000  # for the mixture
+PCA_ROWS = 20_000  # more hardly move the components
 MOST_COMPONENTS = 256  # of PCA: more would make the model file large
 PCA_VALUES = 1 << 26  # that PCA is fitted to
 
@@ -38,17 +40,19 @@ def finish(
     best = [row for row in history if row["best"]][-1]
     figures |= {"best_epoch": int(best["epoch"]), "val_error": best.get("val_error"), "test_error": None}
     trained.network.eval()
-    z = _latents(trained, parts.train.to(where), LATENT_ROWS)
+    train = parts.train.to(where)
+    z = _latents(trained, train.subset(_some(len(train), LATENT_ROWS).to(where)))
     if z is not None:
         values = math.prod(trained.sample_shape)
         most = max(1, min(values // 4, MOST_COMPONENTS))  # with more, PCA passes everything through
-        x = parts.train.batch(torch.arange(min(len(parts.train), max(most + 1, PCA_VALUES // values)))).x
+        x = parts.train.batch(_some(len(parts.train), min(PCA_ROWS, max(most + 1, PCA_VALUES // values)))).x
         trained.pca = fit_pca(x, min(z.shape[1], most))
         figures["pca_components"] = len(trained.pca.components)
         pca = _as_model(trained.pca)
-        figures["pca_val_error"] = evaluate(pca, parts.val, settings, corruption)
+        exact = replace(settings, precision="fp32")  # PCA is not asked to run in the model's precision
+        figures["pca_val_error"] = evaluate(pca, parts.val, exact, corruption)
         if parts.test is not None:
-            figures["pca_test_error"] = evaluate(pca, parts.test, settings, corruption)
+            figures["pca_test_error"] = evaluate(pca, parts.test, exact, corruption)
     if reconstructs(network):
         trained.calibration, trained.pca_calibration = _calibrate(trained, val)
         if parts.test is not None:
@@ -59,14 +63,18 @@ def finish(
     return figures
 
 
-def _latents(trained: TrainedModel, rows: Rows, count: int) -> torch.Tensor | None:
+def _some(rows: int, count: int) -> torch.Tensor:
+    """Places of at most `count` rows, drawn with a fixed seed: files are often sorted, by class say."""
+    return torch.randperm(rows, generator=torch.Generator().manual_seed(0))[:count].sort().values
+
+
+def _latents(trained: TrainedModel, rows: Rows) -> torch.Tensor | None:
     if "embed" not in trained.network.verbs:  # type: ignore[operator]
         return None
     parts = []
-    for start in range(0, min(len(rows), count), 1000):
-        batch = rows.batch(torch.arange(start, min(start + 1000, len(rows), count), device=rows.x.device))
-        z = trained.network(batch.x).z
-        parts.append(z)
+    for start in range(0, len(rows), 1000):
+        batch = rows.batch(torch.arange(start, min(start + 1000, len(rows)), device=rows.x.device))
+        parts.append(trained.network(batch.x).z)
     return torch.cat(parts)
 
 

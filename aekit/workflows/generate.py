@@ -42,7 +42,7 @@ def generate(
         latents = inference.sample_latents(trained, count, options.seed).numpy()
     else:
         record = common.open_input(str(data))
-        trained, run = common.find_model(record, "generate", options, talk)
+        trained, run = common.find_model(str(data), record, "generate", options, talk)
         ends = []
         for row in between:
             if not 0 <= row < len(record):

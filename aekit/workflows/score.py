@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from aekit.reports import Section
 
 
-@together()
 def score(
     data: str,
     out: str | None = None,
@@ -40,18 +39,37 @@ def score(
     path = None if out == "-" else Path(out) if out is not None else common.default_out(data, "scores", ".csv")
     if path is not None and not path.name.removesuffix(".gz").endswith((".csv", ".tsv")):
         raise AekitError(f"{path}: scores are a table; name a .csv or .tsv file with -o")
-    common.check_outputs(options, path, None if error_map is None else Path(error_map))
-    trained, run = common.find_model(record, "score", options, talk)
+    common.check_outputs(options, data, path, None if error_map is None else Path(error_map))
+    trained, run = common.find_model(data, record, "score", options, talk)
     if trained.calibration is None:
         raise AekitError(
             f"{trained.source}: its training did not end, so it has no calibration; finish it with --resume"
         )
     if run.precision != trained.precision:
         talk.say(f"calibrated in {trained.precision}, scored in {run.precision}: p-values are approximate")
-    given = normal or _known_normal(trained, record)
-    classes = common.parse_normal(given, data, record)
+    classes = common.parse_normal(normal or _known_normal(trained, record), data, record)
     anomalous = common.anomalous_rows(record, classes)
+    if anomalous is not None:
+        talk.say(f"anomalies by label: {'all but ' + ', '.join(classes) if classes else '1'} (--normal for others)")
+    elif record.labels is not None:
+        talk.say("the labels do not say what is normal; --normal CLASS does, and gives AUROC, average precision and F1")
+    with together():
+        figures = _score(trained, run, record, path, rule, anomalous, error_map, options, talk)
+    return {**figures, "seconds": clock.seconds}
 
+
+def _score(
+    trained: TrainedModel,
+    run: inference.Run,
+    record: Record,
+    path: Path | None,
+    rule: str,
+    anomalous: NDArray[np.bool_] | None,
+    error_map: str | None,
+    options: Options,
+    talk: Talk,
+) -> dict[str, Any]:
+    assert trained.calibration is not None, "score has checked it"
     scores = _scores(trained, record, run, error_map, anomalous is not None, options, talk)
     common.warn(scores.seen, trained, talk)
     verdict = thresholds.judge(scores.score, trained.calibration.numpy(), rule)
@@ -79,15 +97,20 @@ def score(
         formats.write_csv(sys.stdout, columns)
     else:
         formats.write_columns(path, columns, options.force)
-    figures["seconds"] = clock.seconds
     return figures
 
 
 def _known_normal(trained: TrainedModel, record: Record) -> str | None:
-    """The classes that the model was trained on as normal, where the record's labels hold one of them."""
-    if trained.normal is None or record.labels is None:
+    """The classes that the model was trained on as normal, where the record's labels are of the same kind.
+
+    Labels 0 and 1 say anomalous or not, unless those of the training data were no others.
+    """
+    if trained.normal is None or trained.classes is None or record.labels is None:
         return None
-    return ",".join(sorted(set(trained.normal) & set(map(str, record.labels)))) or None
+    names = set(map(str, record.labels))
+    if names <= {"0", "1"} and not set(trained.classes) <= {"0", "1"}:
+        return None
+    return ",".join(sorted(set(trained.normal) & names)) or None
 
 
 def _scores(

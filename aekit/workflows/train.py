@@ -5,12 +5,13 @@ where the epoch is the best so far, model.safetensors. Calibration, baseline and
 """
 
 import csv
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 
@@ -23,16 +24,16 @@ from aekit.layers import channels_last, count_parameters
 from aekit.models import build, settings_of
 from aekit.objectives import ERRORS
 from aekit.records import times
+from aekit.settings import is_a, words
 from aekit.trained import TrainedModel
 from aekit.training import PRECISIONS, Epoch, TrainSettings, fit, mix, steps_in_epoch
 from aekit.workflows import common
-from aekit.workflows.common import MODEL_FILE, Clock, Talk
+from aekit.workflows.common import CONFIG_FILE, MODEL_FILE, Clock, Talk
 from aekit.workflows.finish import finish
 from aekit.workflows.training_data import Parts, open_parts
 from aekit.workflows.training_report import Stages, show_layers, training_page
 
 RESUME_FILE = "resume.safetensors"
-CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.csv"
 REPORT_FILE = "report.html"
 LINES = 25  # told of a run, however many epochs
@@ -67,7 +68,7 @@ def train(
             raise UsageError("--resume continues a run as it was configured: give it alone")
         config = str(Path(resume) / CONFIG_FILE)
     if config is not None:
-        given = _read_config(Path(config))
+        given = _read_config(Path(config) / CONFIG_FILE if Path(config).is_dir() else Path(config))
         recipe, data = recipe or given["recipe"], data or given["data"]
         if "epochs" in options:
             given["options"].pop("steps", None)  # which would beat them
@@ -102,7 +103,10 @@ def train(
         normalisation=parts.normalisation,
         error=settings.error,
         corruption=tuple(corruption_texts),
+        classes=parts.classes,
         normal=parts.normal,
+        columns=parts.record.columns,
+        windowed=parts.windowed,
         precision=settings.precision,
         data=data,
         fingerprint=common.fingerprint(parts.record),
@@ -113,10 +117,11 @@ def train(
         _start_from(network, str(data_options["start"]), sample_shape)
 
     run = Path(resume) if resume is not None else _new_run(recipe, data, out, force)
-    state, history = None, []
+    rows, history = _digest(parts), []
+    state = None
     if resume is not None and (run / RESUME_FILE).exists():  # else it stopped in its first epoch
         state = checkpoint.load_resume(run / RESUME_FILE)
-        _check_resumable(state, trained, run)
+        _check_resumable(state, trained, rows, run)
         history = state["history"]
     elif resume is None:
         told = {**model_settings, **asdict(settings), **data_options, "corrupt": list(corruption_texts)}
@@ -130,11 +135,11 @@ def train(
     stages = Stages(trained, parts, where, {} if state is None else state["pictures"])
     start_up = clock.seconds
     try:
-        history = _loop(trained, parts, settings, corruption, run, state, history, where, stages, talk)
+        history = _loop(trained, parts, settings, corruption, run, rows, state, history, where, stages, talk)
     except KeyboardInterrupt:
         talk.say(f"stopped; go on with: aekit train --resume {run}")
         raise
-    talk.say("calibration, baseline and report")
+    talk.say("calibration, baseline and report (* marks epochs whose weights were kept, the last one is the model's)")
     trained.network = _best(run, network, where)
     figures = finish(trained, parts, settings, corruption, history, where)
     figures = {"run": str(run), "recipe": recipe, "parameters": parameters, **figures}
@@ -142,6 +147,11 @@ def train(
     checkpoint.save(trained, run / MODEL_FILE)
     with whole(run / REPORT_FILE, force=True) as temporary:
         temporary.write_text(training_page(trained, parts, history, stages.pictures, figures, corruption))
+    if figures.get("pca_val_error") is not None and figures["val_error"] > figures["pca_val_error"]:
+        talk.say(
+            f"the model's error, {figures['val_error']:.4g}, is above that of PCA, {figures['pca_val_error']:.4g}: "
+            "it needs more --epochs, or another --lr or recipe"
+        )
     figures["start_up_seconds"] = start_up
     figures["seconds"] = clock.seconds
     return figures
@@ -156,9 +166,11 @@ def _resolve(
     """Training settings, model settings, corruption and data options; a flag beats the recipe, which beats defaults."""
     chosen = recipes.recipe(name)
     training = {**chosen.training, **{k: v for k, v in options.items() if k in TRAINING_OPTIONS}}
-    if "betas" in training:
+    if isinstance(training.get("betas"), list):  # out of a JSON file
         training["betas"] = tuple(training["betas"])
-    data_options = {k: v for k, v in options.items() if k in DATA_OPTIONS}
+    data_options = {
+        k: v if k == "window" else str(v) for k, v in options.items() if k in DATA_OPTIONS and k != "corrupt"
+    }
     model = {k: v for k, v in options.items() if k not in TRAINING_OPTIONS and k not in DATA_OPTIONS}
     model = {k: tuple(v) if isinstance(v, list) else v for k, v in model.items()}
     known = settings_of(chosen.model)
@@ -171,6 +183,8 @@ def _resolve(
     settings = TrainSettings(**training)
     _check_training(settings)
     corruption = options.get("corrupt", chosen.corruption)
+    if not is_a(corruption, tuple[str, ...]):
+        raise UsageError(f"corrupt={corruption}: a list of words such as gaussian:0.2 is needed")
     return settings, {**chosen.settings, **model}, tuple(corruption), data_options
 
 
@@ -187,24 +201,24 @@ def _enough_epochs(settings: TrainSettings, chosen: recipes.Recipe, rows: int, t
 
 def _check_training(settings: TrainSettings) -> None:
     """Raises UsageError for a value that is out of bounds or of another type."""
-    for field in fields(TrainSettings):
-        value, default = getattr(settings, field.name), field.default
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if isinstance(default, int | float) and not number:
-            raise UsageError(f"{field.name}={value}: a number is needed")
+    for name, hint in get_type_hints(TrainSettings).items():
+        if not is_a(getattr(settings, name), hint):
+            raise UsageError(f"{name}={getattr(settings, name)}: {words(hint)} is needed")
     wrong = None
     if settings.error not in ERRORS:
         wrong = f"--error {settings.error}: there are {', '.join(ERRORS)}"
     elif settings.precision not in PRECISIONS:
         wrong = f"--precision {settings.precision}: there are {', '.join(PRECISIONS)}"
-    elif settings.optimiser not in ("adamw", "muon") or settings.schedule not in ("one-cycle", "constant"):
-        wrong = "optimiser is adamw or muon, schedule is one-cycle or constant"
     elif settings.epochs < 1 or (settings.steps is not None and settings.steps < 1) or settings.batch_size < 1:
         wrong = "--epochs, --steps and --batch-size are at least 1"
     elif not 0 < settings.lr < math.inf or settings.weight_decay < 0 or settings.beta < 0:
         wrong = "--lr is above 0, --weight-decay and --beta are not below"
     elif settings.patience is not None and settings.patience < 1:
         wrong = "--patience is at least 1"
+    elif not (0 <= settings.warmup < 1 and all(0 <= beta < 1 for beta in settings.betas)):
+        wrong = "warmup and betas are shares, at least 0 and below 1"
+    elif (settings.clip is not None and not settings.clip > 0) or settings.seed < 0:
+        wrong = "clip is above 0, --seed is not below"
     if wrong is not None:
         raise UsageError(wrong)
 
@@ -216,7 +230,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise AekitError(f"{path}: {error.strerror}; name the config.json of a run") from error
     except ValueError as error:
         raise AekitError(f"{path}: not JSON ({error}); name the config.json of a run") from error
-    if not isinstance(config, dict) or {"recipe", "data", "options"} - set(config):
+    if not isinstance(config, dict) or not isinstance(config.get("options"), dict) or {"recipe", "data"} - set(config):
         raise AekitError(f"{path}: not the config of a run: it lacks recipe, data or options")
     return config
 
@@ -230,6 +244,8 @@ def _new_run(recipe: str, data: str, out: str | None, force: bool) -> Path:
         common.RUNS.mkdir(exist_ok=True)
     force = force or (run.is_dir() and not any(run.iterdir()))  # an empty folder is as good as none
     check_free(run, force, as_folder=True)
+    if run.is_dir() and any(run.iterdir()) and not (run / CONFIG_FILE).exists():
+        raise AekitError(f"{run}: a folder that holds other things is not trained into; name another place with --out")
     try:
         run.mkdir(exist_ok=out is not None)
         for name in (MODEL_FILE, RESUME_FILE, METRICS_FILE, REPORT_FILE):
@@ -239,9 +255,19 @@ def _new_run(recipe: str, data: str, out: str | None, force: bool) -> Path:
     return run
 
 
-def _check_resumable(state: Mapping[str, Any], trained: TrainedModel, run: Path) -> None:
+def _digest(parts: Parts) -> str:
+    """Of every value that training and validation read."""
+    digest = hashlib.blake2b(digest_size=16)
+    for rows in (parts.train, parts.val):
+        for tensor in (rows.x, *(() if rows.target is None else (rows.target,))):
+            digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(tensor.numpy().data)
+    return digest.hexdigest()
+
+
+def _check_resumable(state: Mapping[str, Any], trained: TrainedModel, rows: str, run: Path) -> None:
     """Bit-identical weights need the same data and the same order of summation."""
-    if state["fingerprint"] != trained.fingerprint:
+    if state["rows"] != rows:
         raise AekitError(f"{run}: {trained.data} is not the data this run was trained on; start a new run")
     device = next(trained.network.parameters()).device.type
     if state["device"] != device:
@@ -272,6 +298,7 @@ def _loop(
     settings: TrainSettings,
     corruption: Corruption,
     run: Path,
+    rows: str,
     state: dict[str, Any] | None,
     history: list[dict[str, float]],
     where: torch.device,
@@ -282,10 +309,9 @@ def _loop(
     per_epoch = steps_in_epoch(len(parts.train), settings.batch_size)
     epochs = settings.epochs if settings.steps is None else math.ceil(settings.steps / per_epoch)
     train, val = parts.train.to(where), parts.val.to(where)
-    keep = {"fingerprint": trained.fingerprint, "threads": torch.get_num_threads(), "device": where.type}
-    with talk.track("epochs", epochs) as advance:
-        advance(len(history))
-        for epoch in fit(trained.network, train, val, settings, corruption, state):
+    keep = {"rows": rows, "threads": torch.get_num_threads(), "device": where.type}
+    with talk.track("training", settings.steps or epochs * per_epoch) as advance:
+        for epoch in fit(trained.network, train, val, settings, corruption, state, advance):
             history = [*history, {"epoch": epoch.number, **epoch.metrics}]
             if not all(map(math.isfinite, epoch.metrics.values())):
                 raise AekitError(f"{run}: the loss is no longer a number in epoch {epoch.number}; try a smaller --lr")
@@ -295,7 +321,6 @@ def _loop(
             more = {**keep, "history": history, "pictures": stages.pictures}
             checkpoint.save_resume({**epoch.state(), **more}, run / RESUME_FILE)
             _write_metrics(run / METRICS_FILE, history)
-            advance(epoch.number)
             if epoch.number in (1, epochs) or epoch.number % math.ceil(epochs / LINES) == 0:
                 talk.say(_line(epoch, epochs))
     return history
@@ -311,7 +336,7 @@ def _line(epoch: Epoch, epochs: int) -> str:
 
 
 def _write_metrics(path: Path, history: list[dict[str, float]]) -> None:
-    extra = [k for k in history[-1] if k not in COLUMNS]
+    extra = dict.fromkeys(key for row in history for key in row if key not in COLUMNS)
     with whole(path, force=True) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, [*COLUMNS, *extra])
         writer.writeheader()

@@ -19,11 +19,12 @@ from aekit.workflows.common import Talk
 HELD_OUT_ROWS = 3000  # at most, where no --val is given
 LONGEST_SERIES = 8192  # longer ones are cut into windows
 WINDOW = 1024
+MOST_CLASSES = 1000  # kept in the model file
 
 
 @dataclass
 class Parts:
-    """The data of a run: training and validation rows normalised, the test part as a record."""
+    """The data of a run: the rows of its three parts, and what they came from."""
 
     train: Rows
     val: Rows
@@ -33,7 +34,9 @@ class Parts:
     val_rows: NDArray[np.int64]  # places of the validation rows in train_raw
     record: Record
     normalisation: Normalisation
+    classes: tuple[str, ...] | None  # all labels, those of rows left out too
     normal: tuple[str, ...] | None
+    windowed: bool  # samples are windows of longer rows
 
 
 def open_parts(data: str, options: Mapping[str, Any], seed: int, per_sample: bool, talk: Talk) -> Parts:
@@ -46,6 +49,7 @@ def open_parts(data: str, options: Mapping[str, Any], seed: int, per_sample: boo
             f"{times(record.sample_shape)}; give a clean counterpart of each row"
         )
     normal = common.parse_normal(options.get("normal"), data, record)
+    classes = None if record.labels is None else tuple(sorted(set(map(str, record.labels)))[:MOST_CLASSES])
     whole = _only_normal(record, normal, talk)
     record = _cut(whole, options.get("window"), talk)
     raw = read_all(record)
@@ -61,20 +65,26 @@ def open_parts(data: str, options: Mapping[str, Any], seed: int, per_sample: boo
             raise AekitError(f"{options['val']}: with labels or targets in files of their own give --val as a share")
         outside = common.open_part(str(options["val"]), "train", labels, target)
     if outside is not None:
-        val = _to_rows(_cut(_only_normal(outside, normal, talk), raw.shape[-1], talk), normalisation, raw.shape[1:])
+        val = _to_rows(_only_normal(outside, normal, talk), normalisation, raw.shape[1:], talk)
         held, kept = np.zeros(0, dtype=np.int64), np.arange(len(rows))
     else:
         held, kept = _split(len(rows), options.get("val"), seed, ordered=len(whole) != len(raw))
         val = rows.subset(torch.from_numpy(held))
         rows = rows.subset(torch.from_numpy(kept))
     test = common.open_part(data, "test", labels)
+    test_rows = None
     if test is not None:
-        test = _cut(_only_normal(test, normal, talk), raw.shape[-1], talk)
-    test_rows = None if test is None else _to_rows(test, normalisation, raw.shape[1:])
-    return Parts(rows, val, test_rows, raw, record.labels, held, record, normalisation, normal)
+        test_rows = _to_rows(_only_normal(test, normal, talk), normalisation, raw.shape[1:], talk)
+    return Parts(
+        rows, val, test_rows, raw, record.labels, held, record, normalisation, classes, normal, len(whole) != len(raw)
+    )
 
 
-def _to_rows(record: Record, normalisation: Normalisation, sample_shape: tuple[int, ...]) -> Rows:
+def _to_rows(record: Record, normalisation: Normalisation, sample_shape: tuple[int, ...], talk: Talk) -> Rows:
+    """Rows of samples (C, ...); longer series are cut into windows of that length."""
+    longer = record.kind == "series" and record.sample_shape[-1] > sample_shape[-1]
+    if longer and len(sample_shape) == len(record.sample_shape):
+        record = _cut(record, sample_shape[-1], talk)
     if record.sample_shape != sample_shape:
         raise AekitError(
             f"{record.source}: a row has shape {times(record.sample_shape)}, the training data "
