@@ -178,7 +178,7 @@ def score(
     run: Run,
     progress: Progress,
     with_pca: bool = False,
-    on_map: Callable[[Array], None] | None = None,
+    on_map: Callable[[Array], object] | None = None,
 ) -> Scores:
     """The reconstruction error of each row, or window, and PCA's beside it if asked for; higher is more anomalous.
 
