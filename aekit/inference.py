@@ -23,7 +23,7 @@ from aekit.training import precision_context
 BATCH_VALUES = 1 << 20  # a batch holds about this many values where no batch size is asked for
 Progress = Callable[[int], None]  # told the rows done
 Place = tuple[slice, ...]  # of a window along T, or H and W
-Spot = tuple[int, *Place]  # of a window in a chunk: row, channels and place
+Spot = tuple[int | slice, ...]  # of a window in a chunk: row, channels and place
 
 
 @dataclass(frozen=True)
@@ -162,11 +162,13 @@ def _windows(
 ) -> Iterator[tuple[list[Spot], Result]]:
     """The windows at these places of each sample in turn through the model, a batch at a time, and where they lie."""
     spots: Iterator[Spot] = ((row, slice(None), *place) for row in range(len(samples)) for place in places)
+    done = 0
     while some := list(islice(spots, run.batch_size)):
-        first, last = some[0][0], some[-1][0]
-        windows = samples[first : last + 1] if len(places) == 1 else np.stack([samples[spot] for spot in some])
+        whole_rows = len(places) == 1
+        windows = samples[done : done + len(some)] if whole_rows else np.stack([samples[spot] for spot in some])
         (result,) = forward(trained, windows, run)
         yield some, result
+        done += len(some)
 
 
 # --- score and embed -------------------------------------------------------------------------------------------------

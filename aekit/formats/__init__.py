@@ -85,7 +85,8 @@ def cast(rows: Array, dtype: np.dtype[np.generic], place: str, first: int = 0) -
     if int(top) > highest:  # 2**63 - 1, say, is no float64
         top = np.nextafter(top, np.array(0, wide.dtype))
     rounded = np.rint(wide)
-    return np.clip(rounded, np.array(lowest, wide.dtype), top, out=rounded).astype(dtype)
+    whole_numbers: Array = np.clip(rounded, np.array(lowest, wide.dtype), top, out=rounded).astype(dtype)
+    return whole_numbers
 
 
 def _range(dtype: np.dtype[np.generic]) -> tuple[int, int]:
