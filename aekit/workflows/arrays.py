@@ -53,7 +53,7 @@ class Autoencoder:
         return thresholds.judge(scores, self.trained.calibration.numpy(), threshold)
 
     def embed(self, x: Array) -> NDArray[np.float32]:
-        """Latent vectors (rows, D)."""
+        """Latent vectors (rows, D), one per window where rows are longer than the model's sample."""
         seen = inference.Seen()
         latents = np.concatenate(list(inference.embed(self.trained, _record(x), self._run, seen, _ignore)))
         self._warn(seen)
