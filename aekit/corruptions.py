@@ -44,11 +44,14 @@ def cosine(x: Tensor, amount: float, generator: Generator) -> Tensor:
 
 
 def gaps(x: Tensor, amount: float, generator: Generator) -> Tensor:
-    """One stretch, the share `amount` of the last axis, is set to zero in all channels, at a place drawn per sample."""
-    length = round(amount * x.shape[-1])
-    start = _uniform((len(x), *[1] * (x.dim() - 1)), x, generator) * (x.shape[-1] - length)
-    t = torch.arange(x.shape[-1], device=x.device)
-    return x * ((t < start.floor()) | (t >= start.floor() + length))
+    """The share `amount` of the last axis is set to zero in all channels, one stretch at a place drawn per sample.
+
+    What would run over the end goes on at the start, so that every point is hidden equally often.
+    """
+    points = x.shape[-1]
+    start = (_uniform((len(x), *[1] * (x.dim() - 1)), x, generator) * points).floor()
+    t = torch.arange(points, device=x.device)
+    return x * ((t - start) % points >= round(amount * points))
 
 
 CORRUPTIONS: dict[str, Callable[[Tensor, float, Generator], Tensor]] = {

@@ -1,26 +1,29 @@
-"""Model + record -> arrays, a chunk at a time: peak memory does not grow with the file.
+"""Model + record -> arrays, a chunk at a time: peak memory does not grow with the number of rows.
 
-Rows longer than the model's sample are cut into windows. What is denoised is put back together by weighted overlap;
-scores and latents come one per window.
+Rows longer than the model's sample are cut into windows, a batch at a time. What is denoised is put back together by
+weighted overlap; scores and latents come one per window. A row is read whole, so one long row sets the memory.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aekit.batches import as_tensor, chunks, cut, fits, overlap_weight, tiles, undo
+from aekit.batches import as_tensor, chunks, fits, overlap_weight, tiles, undo
 from aekit.errors import AekitError
-from aekit.objectives import ERRORS
+from aekit.objectives import ERRORS, error_map
 from aekit.records import Array, Output, Record, times
 from aekit.trained import TrainedModel
 from aekit.training import precision_context
 
 BATCH_VALUES = 1 << 20  # a batch holds about this many values where no batch size is asked for
 Progress = Callable[[int], None]  # told the rows done
+Place = tuple[slice, ...]  # of a window along T, or H and W
+Spot = tuple[int | slice, ...]  # of a window in a chunk: row, channels and place
 
 
 @dataclass(frozen=True)
@@ -140,25 +143,39 @@ def denoise(trained: TrainedModel, record: Record, run: Run, seen: Seen, progres
         progress(start + len(samples))
 
 
-def _denoise(trained: TrainedModel, samples: Array, run: Run) -> NDArray[np.float64]:
+def _denoise(trained: TrainedModel, samples: Array, run: Run) -> Array:
     parts = [undo(r.output.x_hat, r.offset, r.scale).cpu().numpy() for r in forward(trained, samples, run)]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _denoise_long(trained: TrainedModel, samples: Array, run: Run) -> NDArray[np.float64]:
+def _denoise_long(trained: TrainedModel, samples: Array, run: Run) -> Array:
+    """The windows' weighted mean where they overlap, in float32 unless the samples are of a wider type."""
     window = trained.sample_shape[1:]
     places = tiles(samples.shape[2:], window, overlap=True)
     weight = overlap_weight(window)
-    result = np.zeros(samples.shape, dtype=np.float64)
-    total = np.zeros(samples.shape[2:], dtype=np.float64)
+    total = np.zeros(samples.shape[2:], np.float32)
     for place in places:
         total[place] += weight
-    for row, sample in enumerate(samples):
-        for i in range(0, len(places), run.batch_size):
-            some = places[i : i + run.batch_size]
-            for place, cleaned in zip(some, _denoise(trained, cut(sample, some), run), strict=True):
-                result[row][(slice(None), *place)] += cleaned * weight
-    return result / total
+    cleaned = np.zeros(samples.shape, np.result_type(samples.dtype, np.float32))
+    for spots, r in _windows(trained, samples, places, run):
+        for spot, values in zip(spots, undo(r.output.x_hat, r.offset, r.scale).cpu().numpy(), strict=True):
+            cleaned[spot] += values * weight
+    cleaned /= total
+    return cleaned
+
+
+def _windows(
+    trained: TrainedModel, samples: Array, places: list[Place], run: Run
+) -> Iterator[tuple[list[Spot], Result]]:
+    """The windows at these places of each sample in turn through the model, a batch at a time, and where they lie."""
+    spots: Iterator[Spot] = ((row, slice(None), *place) for row in range(len(samples)) for place in places)
+    done = 0
+    while some := list(islice(spots, run.batch_size)):
+        whole_rows = len(places) == 1
+        windows = samples[done : done + len(some)] if whole_rows else np.stack([samples[spot] for spot in some])
+        (result,) = forward(trained, windows, run)
+        yield some, result
+        done += len(some)
 
 
 # --- score and embed -------------------------------------------------------------------------------------------------
@@ -170,89 +187,75 @@ def score(
     run: Run,
     progress: Progress,
     with_pca: bool = False,
-    on_map: Callable[[Array], None] | None = None,
+    on_map: Callable[[Array], object] | None = None,
 ) -> Scores:
     """The reconstruction error of each row, or window, and PCA's beside it if asked for; higher is more anomalous.
 
-    `on_map` is given the error of every value, (rows, *item) a chunk at a time, where it lies.
+    `on_map` is given the model's error of every value, (rows, *item) a chunk at a time; its mean over a row, or window,
+    is the score.
     """
-    check_fits(trained, record)
+    places = _side_by_side(trained, record)
     error = ERRORS[trained.error]
-    scores, pca, rows, starts = [], [], [], []
+    scores, pca = [], []
     seen = Seen()
     for start, samples in chunks(record):
         seen.add(samples)
-        row, place, windows = _windows(trained, samples)
-        maps = []
-        for r in forward(trained, windows, run):
+        maps = np.zeros(samples.shape if on_map is not None else 0, np.float32)
+        for spots, r in _windows(trained, samples, places, run):
             target = r.x if r.output.target is None else r.output.target
             scores.append(error(r.output.x_hat, target, r.output.weight).float().cpu().numpy())
             if with_pca and trained.pca is not None:
                 pca.append(trained.pca.error(r.x.cpu()).numpy())
             if on_map is not None:
-                difference = r.output.x_hat - target
-                maps.append((difference.abs() if trained.error == "l1" else difference.square()).cpu().numpy())
-        rows.append(row + start)
-        starts += place
+                errors = error_map(error, r.output.x_hat, target, r.output.weight).cpu().numpy()
+                for spot, values in zip(spots, errors, strict=True):
+                    maps[spot] = values
         if on_map is not None:
-            on_map(record.from_samples(_assemble(np.concatenate(maps), samples, place, trained)))
+            on_map(record.from_samples(maps))
         progress(start + len(samples))
-    score, row = np.concatenate(scores), np.concatenate(rows)
+    score, row = np.concatenate(scores), np.repeat(np.arange(len(record)), len(places))
     if not np.isfinite(score).all():
         worst = row[int(np.argmin(np.isfinite(score)))]
         raise AekitError(
             f"{record.source}: row {worst} holds values too far from the training data to be scored; mend or remove it"
         )
     no_pca = np.zeros(0, dtype=np.float32)
+    starts = [tuple(along.start for along in place) for place in places] * len(record) if len(places) > 1 else []
     return Scores(score, np.concatenate(pca) if pca else no_pca, row, starts, seen)
 
 
 def latent_shape(trained: TrainedModel, record: Record) -> tuple[int, int]:
     """Rows (or windows) and D of what `embed` gives."""
-    check_fits(trained, record)
-    first = np.array(record.read(0, 1))
-    _, places, windows = _windows(trained, record.to_samples(first))
-    (result,) = forward(trained, windows[:1], Run(next(trained.network.parameters()).device, "fp32", 1))
+    return len(record) * len(_side_by_side(trained, record)), latent_width(trained)
+
+
+def latent_width(trained: TrainedModel) -> int:
+    """D of the model's latents."""
+    run = Run(next(trained.network.parameters()).device, "fp32", 1)
+    (result,) = forward(trained, np.zeros((1, *trained.sample_shape), np.float32), run)
     assert result.output.z is not None, "a model that serves embed returns z"
-    return len(record) * max(1, len(places)), result.output.z.shape[1]
+    return result.output.z.shape[1]
 
 
 def embed(
     trained: TrainedModel, record: Record, run: Run, seen: Seen, progress: Progress
 ) -> Iterator[NDArray[np.float32]]:
     """Latent vectors (rows or windows, D), a chunk at a time."""
-    check_fits(trained, record)
+    places = _side_by_side(trained, record)
     for start, samples in chunks(record):
         seen.add(samples)
-        _, _, windows = _windows(trained, samples)
         parts = []
-        for r in forward(trained, windows, run):
+        for _, r in _windows(trained, samples, places, run):
             assert r.output.z is not None, "a model that serves embed returns z"
             parts.append(r.output.z.float().cpu().numpy())
         yield np.concatenate(parts)
         progress(start + len(samples))
 
 
-def _windows(trained: TrainedModel, samples: Array) -> tuple[NDArray[np.int64], list[tuple[int, ...]], Array]:
-    """Row in the chunk, start and values of each window side by side; the samples themselves where they fit."""
-    if samples.shape[1:] == trained.sample_shape:
-        return np.arange(len(samples)), [], samples
-    places = tiles(samples.shape[2:], trained.sample_shape[1:], overlap=False)
-    starts = [tuple(s.start for s in place) for place in places]
-    rows = np.repeat(np.arange(len(samples)), len(places))
-    return rows, starts * len(samples), np.concatenate([cut(sample, places) for sample in samples])
-
-
-def _assemble(maps: Array, samples: Array, starts: list[tuple[int, ...]], trained: TrainedModel) -> Array:
-    """Error maps of windows (K, C, ...) as maps of the samples they were cut from."""
-    if not starts:
-        return maps
-    result: NDArray[np.float32] = np.zeros(samples.shape, dtype=np.float32)
-    per_row = len(starts) // len(samples)
-    for i, (start, values) in enumerate(zip(starts, maps, strict=True)):
-        place = tuple(slice(s, s + w) for s, w in zip(start, trained.sample_shape[1:], strict=True))
-        result[i // per_row][(slice(None), *place)] = values
-    return result
+def _side_by_side(trained: TrainedModel, record: Record) -> list[Place]:
+    """Where windows lie in each row, one place where a row is a sample; raises AekitError where rows do not fit."""
+    check_fits(trained, record)
+    return tiles(record.sample_shape[1:], trained.sample_shape[1:], overlap=False)
 
 
 # --- generate --------------------------------------------------------------------------------------------------------

@@ -40,6 +40,16 @@ def _per_sample(x_hat: Tensor, x: Tensor, weight: Tensor | None, kind: str) -> T
 ERRORS: dict[str, ErrorFunction] = {"mse": mse, "l1": l1, "bce": bce}
 
 
+def error_map(error: ErrorFunction, x_hat: Tensor, x: Tensor, weight: Tensor | None = None) -> Tensor:
+    """The error of each value, (B, ...); its mean over a sample is `error` of that sample, weights included."""
+    each = error(x_hat.reshape(-1, 1), x.reshape(-1, 1), None).view(x.shape)  # every value as a sample of its own
+    if weight is None:
+        return each
+    weight = weight.expand_as(each).to(each.dtype)
+    mean = weight.mean(dim=tuple(range(1, each.dim())), keepdim=True)
+    return each * weight / mean.masked_fill(mean == 0, 1)
+
+
 def objective(output: Output, batch: Batch, error: ErrorFunction, beta: float) -> dict[str, Tensor]:
     """The scalar to minimise under "loss", and the mean penalty under "penalty"."""
     target = batch.target if output.target is None else output.target

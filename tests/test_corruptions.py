@@ -41,6 +41,11 @@ def test_a_gap_is_one_stretch_in_all_channels() -> None:
     assert len(set(gone[:, 0].float().argmax(dim=1).tolist())) > 5  # at places that differ
 
 
+def test_gaps_hide_every_point_equally_often() -> None:
+    hidden = (draw("gaps:0.25", torch.ones(20_000, 1, 8)) == 0).float().mean(dim=(0, 1))
+    torch.testing.assert_close(hidden, torch.full((8,), 0.25), atol=0.02, rtol=0)
+
+
 def test_given_twice_one_is_drawn_per_sample() -> None:
     x = torch.ones(1000, 1, 20)
     noisy = draw(["gaussian:0.5", "dropout:0.5"], x)

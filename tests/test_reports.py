@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from PIL import Image
+from program import result, waves
 
 from aekit import reports
 from aekit.reports.images import paint, shrink
@@ -278,6 +279,53 @@ def test_training_section_compares_with_pca():
     assert "above PCA's" in reports.training_section(rows, 2, 0.05).text
 
 
+def test_loss_and_validation_error_share_an_axis_where_they_are_of_one_kind():
+    rows = [{"epoch": e, "train_loss": 1.0, "val_error": 0.1, "penalty": 0.0} for e in (1, 2)]
+    penalised = [row | {"penalty": 2.0} for row in rows]
+    (shared,) = reports.training_section(rows, 2, 0.4, 7).pictures
+    assert len(shared.figure.axes[0].lines) == 4  # both curves, PCA's level and the best epoch
+    assert shared.note == "PCA has 7 components."
+    apart = reports.training_section(rows, 2, 0.4, 1, "Mean absolute error").pictures
+    assert [p.title for p in apart] == ["Validation error", "Training loss"]
+    assert [p.note for p in apart] == ["PCA has 1 component.", "Mean absolute error."]
+    assert [p.figure.axes[0].get_ylabel() for p in apart] == ["mean squared error", "loss"]
+    notes = [p.note for p in reports.training_section(penalised, 2).pictures]
+    assert notes == ["", "Mean squared error, plus the weighted penalty.", ""]
+
+
+@pytest.mark.parametrize(
+    ("scale", "error", "says"),
+    [
+        (np.ones(2500), "mse", "Loss by epoch"),
+        (np.ones(2500), "l1", "Mean absolute error."),
+        (10.0 ** np.linspace(-2, 2, 2500), "mse", "Mean squared error, of each row in its own standard deviation."),
+    ],
+)
+def test_a_training_report_says_what_it_shows(tmp_path, scale, error, says):
+    np.savez(tmp_path / "a.npz", x=waves(2500, 16) * scale[:, None], y=np.repeat([3, 4], [2000, 500]))
+    words = ("--data", "a.npz", "--error", error, "--steps", "3", "--latent", "9", "-o", "run")
+    figures = result(tmp_path, "train", "stacked", *words)
+    text = (tmp_path / "run" / "report.html").read_text()
+    assert says in text
+    assert ("Loss by epoch" in text) == (says == "Loss by epoch")
+    assert figures["pca_components"] == 4  # a quarter of the values, though the latent has 9
+    assert "PCA has 4 components." in text
+    assert "2,500 samples of shape 1 × 16" in text
+    assert "2,000 (80 %)" in text
+    assert "Of 2,000 rows looked at." in text
+
+
+def test_info_says_how_many_rows_it_looked_at(tmp_path):
+    np.savez(tmp_path / "a.npz", x=waves(40_000, 4), y=np.repeat([0, 1], [30_000, 10_000]))
+    facts = result(tmp_path, "info", "a.npz", "--report", "r.html")
+    assert facts["rows"] == 40_000
+    assert 1000 < facts["rows_looked_at"] < 4000
+    text = (tmp_path / "r.html").read_text()
+    assert "40,000 samples" in text
+    assert "30,000 (75 %)" in text
+    assert f"Of {facts['rows_looked_at']:,} rows looked at." in text
+
+
 def test_scores_section_counts_what_lies_above_the_threshold():
     scores, anomalous = np.array([0.1, 0.2, 0.9, 0.8]), np.array([False, False, False, True])
     text = reports.scores_section(scores, scores, anomalous, 0.5, "auto", {}).text
@@ -292,12 +340,26 @@ def test_tables_stand_beside_pcas_and_numbers_are_set_right():
     assert '<td class="n">12,345</td><td class="n">–</td>' in text
 
 
-def test_missing_values_are_counted_or_taken_from_the_caller():
+def test_missing_values_are_counted():
     x = np.array([[[1.0, np.nan]], [[3.0, np.inf]]])
-    counted = reports.data_section(x, "table", columns=["a", "b"]).tables[0].rows
-    assert counted[0] == ("a", 1.0, 2.0, 1.0, 3.0, 0)
-    assert counted[1][-1] == 2
-    assert reports.data_section(x, "table", missing=[5, 6]).tables[0].rows[1][-1] == 6
+    ranges = reports.data_section(x, "table", columns=["a", "b"]).tables[0]
+    assert ranges.rows[0] == ("a", 1.0, 2.0, 1.0, 3.0, 0)
+    assert ranges.rows[1][-1] == 2
+    assert ranges.note == ""
+
+
+@pytest.mark.parametrize("kind", SAMPLES)
+def test_of_large_data_all_rows_are_counted_and_some_are_drawn(kind):
+    labels = np.repeat(["a", "b", "c"], [6000, 2000, 2000])
+    rows = np.arange(9) * 800  # none of class c
+    section = reports.data_section(SAMPLES[kind], kind, labels, rows=rows, count=10_000)
+    assert section.text.startswith("10,000 samples of shape")
+    assert "Pictures and ranges are of 9 of them." in section.text
+    assert section.tables[0].note == "Of 9 rows looked at."
+    counts = [text.get_text() for text in section.pictures[0].figure.axes[0].texts]
+    assert counts == ["6,000 (60 %)", "2,000 (20 %)", "2,000 (20 %)"]
+    check(section)
+    assert "of them" not in reports.data_section(SAMPLES[kind], kind, labels[:9], rows=np.arange(9), count=9).text
 
 
 def test_sample_grid_magnifies_pixels_whole(tmp_path):

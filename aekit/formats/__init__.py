@@ -7,7 +7,7 @@ import contextlib
 import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TextIO, cast
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -47,18 +47,21 @@ class Writer:
         self._put = put
         self.written = 0
 
-    def write(self, rows: Array) -> None:
-        """Rows (n, *item) of real numbers, cast to the file's dtype: rounded and clipped to it where it is whole.
-
-        Raises AekitError for NaN and infinity where the dtype is whole, and for values beyond a shorter float.
-        """
+    def write(self, rows: Array) -> Array:
+        """Appends rows (n, *item) of real numbers; returns them as the file's type, see `cast`."""
         assert rows.shape[1:] == self._plan.shape[1:], f"rows of {rows.shape[1:]}, expected {self._plan.shape[1:]}"
-        self._put(_cast(rows, self._plan, self.written))
+        stored = cast(rows, self._plan.dtype, str(self._plan.out), self.written)
+        self._put(stored)
         self.written += len(rows)
+        return stored
 
 
-def _cast(rows: Array, plan: Plan, first: int) -> Array:
-    dtype = plan.dtype
+def cast(rows: Array, dtype: np.dtype[np.generic], place: str, first: int = 0) -> Array:
+    """Rows (n, *item) as another type: rounded and clipped to it where it is whole.
+
+    Raises AekitError for NaN and infinity where the type is whole, and for values beyond a shorter float; it begins
+    with `place` and counts rows from `first`.
+    """
     if rows.dtype == dtype:
         return rows
     if dtype.kind == "f":
@@ -66,8 +69,8 @@ def _cast(rows: Array, plan: Plan, first: int) -> Array:
             with np.errstate(over="raise"):
                 return rows.astype(dtype)
         except FloatingPointError:
-            raise plan.refuse(
-                f"values from row {first + 1} on are too large for {dtype}", "name a file of float64"
+            raise AekitError(
+                f"{place}: values from row {first + 1} on are too large for {dtype}; store the data as float64"
             ) from None
     lowest, highest = _range(dtype)
     if rows.dtype.kind != "f":
@@ -76,17 +79,18 @@ def _cast(rows: Array, plan: Plan, first: int) -> Array:
     finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
     if not finite.all():
         row = first + int(finite.argmin()) + 1
-        raise plan.refuse(f"row {row} holds NaN or infinity, which {dtype} cannot", "name a file of floats")
+        raise AekitError(f"{place}: row {row} holds NaN or infinity, which {dtype} cannot; store the data as floats")
     wide: NDArray[np.floating] = rows.astype(np.promote_types(rows.dtype, np.float32), copy=False)
     top = np.array(highest, wide.dtype)
     if int(top) > highest:  # 2**63 - 1, say, is no float64
         top = np.nextafter(top, np.array(0, wide.dtype))
-    whole_numbers: Array = np.clip(np.rint(wide), np.array(lowest, wide.dtype), top).astype(dtype)
+    rounded = np.rint(wide)
+    whole_numbers: Array = np.clip(rounded, np.array(lowest, wide.dtype), top, out=rounded).astype(dtype)
     return whole_numbers
 
 
 def _range(dtype: np.dtype[np.generic]) -> tuple[int, int]:
-    info = np.iinfo(cast("np.dtype[np.integer]", dtype))
+    info: np.iinfo[Any] = np.iinfo(dtype.name)
     return int(info.min), int(info.max)
 
 

@@ -5,6 +5,7 @@ Of what is given, so much is drawn as a page can hold: the caller brings the sam
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,13 +41,17 @@ def data_section(
     labels: Values | None = None,
     sampling_rate: float | None = None,
     columns: Sequence[str] = (),
-    missing: Sequence[int] | None = None,
+    rows: NDArray[np.int64] | None = None,
+    count: int | None = None,
 ) -> Section:
     """What samples (N, C, ...) look like: examples, class counts, means by class, ranges and missing values.
 
-    `missing` counts them for each channel (each column of a table) of the whole data; without it they are counted here.
+    They may be the rows `rows` (N,) of larger data, of `count` rows; `labels` (count,) are those of all.
     """
-    groups = classes(labels, len(samples), MOST_CLASSES)
+    count = len(samples) if count is None else count
+    groups = classes(labels, count, MOST_CLASSES)
+    if rows is not None:
+        groups = replace(groups, index=groups.index[rows])
     pictures = [] if labels is None else [_class_counts(groups, HUES if kind == "series" else [BLUE])]
     if kind == "image":
         pictures += _image_examples(samples, groups)
@@ -59,12 +64,14 @@ def data_section(
     else:
         pictures += _column_pictures(samples[:, 0], groups, columns, labels is not None)
     shape = " × ".join(str(length) for length in samples.shape[1:])
-    text = f"{_count(len(samples), 'sample')} of shape {shape}"
+    text = f"{_count(count, 'sample')} of shape {shape}"
     text += f", sampled at {sampling_rate:g} Hz." if sampling_rate is not None else "."
+    text += f" Pictures and ranges are of {len(samples):,} of them." if len(samples) < count else ""
     text += " The bands about the means are two standard deviations wide either way." if kind == "series" else ""
     if groups.others[0]:
         text += f" The {len(groups.names)} most frequent of {groups.others[0] + len(groups.names):,} classes are shown."
-    return Section("Data", text, pictures, [_ranges(samples, kind, columns, missing)])
+    ranges = _ranges(samples, kind, columns, f"Of {len(samples):,} rows looked at." if len(samples) < count else "")
+    return Section("Data", text, pictures, [ranges])
 
 
 def _class_counts(groups: Classes, hues: Sequence[str]) -> Picture:
@@ -125,7 +132,7 @@ def _column_names(count: int, columns: Sequence[str]) -> list[str]:
     return list(columns) if len(columns) == count else [f"column {i + 1}" for i in range(count)]
 
 
-def _ranges(samples: Values, kind: Kind, columns: Sequence[str], missing: Sequence[int] | None) -> Table:
+def _ranges(samples: Values, kind: Kind, columns: Sequence[str], note: str) -> Table:
     """Range, mean, spread and missing values of each channel, of a table of each column."""
     if kind == "table":
         parts = [samples[:, 0, i] for i in range(min(samples.shape[2], MOST_ROWS))]
@@ -134,20 +141,27 @@ def _ranges(samples: Values, kind: Kind, columns: Sequence[str], missing: Sequen
         parts = [samples[:, c] for c in range(min(samples.shape[1], MOST_ROWS))]
         names = ["all values"] if samples.shape[1] == 1 else [f"channel {c + 1}" for c in range(samples.shape[1])]
     rows = []
-    for i, part in enumerate(parts):
+    for name, part in zip(names, parts, strict=False):
         good = part[np.isfinite(part)]
-        gone = part.size - good.size if missing is None else int(missing[i])
         mean, std = (float(value[0]) for value in moments(good.reshape(-1, 1)))
         low, high = (float(good.min()), float(good.max())) if good.size else (math.nan, math.nan)
-        rows.append((names[i], low, mean, std, high, gone))
+        rows.append((name, low, mean, std, high, part.size - good.size))
     header = ("", "lowest", "mean", "standard deviation", "highest", "missing")
-    return Table(header, rows, "" if len(names) <= MOST_ROWS else f"The first {MOST_ROWS} of {len(names):,}.")
+    most = "" if len(names) <= MOST_ROWS else f"The first {MOST_ROWS} of {len(names):,}."
+    return Table(header, rows, f"{note} {most}".strip())
 
 
 def training_section(
-    metrics: Sequence[Mapping[str, Any]], best_epoch: int | None = None, pca_error: float | None = None
+    metrics: Sequence[Mapping[str, Any]],
+    best_epoch: int | None = None,
+    pca_error: float | None = None,
+    pca_components: int | None = None,
+    loss_is: str | None = None,
 ) -> Section:
-    """How the training went, from rows of metrics.csv; PCA's error at the same latent size is the line to beat."""
+    """How the training went, from rows of metrics.csv; the error of PCA with so many components is the line to beat.
+
+    `loss_is` says what the training loss is where it is of another kind than the validation error, a mean square.
+    """
     epochs, train, val, penalty, seconds, speed = (
         np.array([_float(row.get(key)) for row in metrics])
         for key in ("epoch", "train_loss", "val_error", "penalty", "seconds", "samples_per_second")
@@ -167,15 +181,20 @@ def training_section(
             share = best_error / pca_error
             text += f", {_percent(abs(1 - share))} {'below' if share < 1 else 'above'} PCA's {number(pca_error)}"
         text += "; its weights are the model's."
-    note = "" if level is None else "PCA has as many components as the model has latent values."
-    if penalised:
+    note = "" if pca_components is None else f"PCA has {_count(pca_components, 'component')}."
+    if penalised or loss_is is not None:
         pictures = [
-            Picture(curve_figure([error], "error", level, marked), "Validation error", note),
-            Picture(curve_figure([loss], "loss"), "Training loss", "Error plus weighted penalty."),
-            Picture(curve_figure([("penalty", epochs, penalty, ORANGE)], "penalty"), "Penalty"),
+            Picture(curve_figure([error], "mean squared error", level, marked), "Validation error", note),
+            Picture(
+                curve_figure([loss], "loss"),
+                "Training loss",
+                (loss_is or "Mean squared error") + (", plus the weighted penalty." if penalised else "."),
+            ),
         ]
     else:
         pictures = [Picture(curve_figure([loss, error], "error", level, marked), "Loss by epoch", note)]
+    if penalised:
+        pictures.append(Picture(curve_figure([("penalty", epochs, penalty, ORANGE)], "penalty"), "Penalty"))
     return Section("Training", text, pictures)
 
 

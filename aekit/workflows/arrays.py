@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aekit import inference, thresholds
+from aekit import formats, inference, thresholds
+from aekit.batches import check_finite
 from aekit.errors import AekitError
 from aekit.inference import Run
 from aekit.layers import channels_last
@@ -33,12 +34,7 @@ class Autoencoder:
         seen = inference.Seen()
         cleaned = np.concatenate(list(inference.denoise(self.trained, record, self._run, seen, _ignore)))
         self._warn(seen)
-        if x.dtype.kind == "b":
-            return cleaned >= 0.5
-        if x.dtype.kind in "iu":
-            limits: np.iinfo[Any] = np.iinfo(x.dtype.name)
-            cleaned = cleaned.round().clip(limits.min, limits.max)
-        return cleaned.astype(x.dtype)
+        return cleaned >= 0.5 if x.dtype.kind == "b" else formats.cast(cleaned, x.dtype, record.source)
 
     def score(self, x: Array, threshold: str | None = None) -> NDArray[np.float32] | Verdict:
         """Anomaly scores (rows,), higher is more anomalous; with a threshold rule such as "auto" the Verdict on them.
@@ -51,11 +47,13 @@ class Autoencoder:
         if threshold is None:
             return scores
         if self.trained.calibration is None:
-            raise AekitError(f"{self.trained.source}: its training did not end, so it has no calibration")
+            raise AekitError(
+                f"{self.trained.source}: its training did not end, so it has no calibration; finish it with --resume"
+            )
         return thresholds.judge(scores, self.trained.calibration.numpy(), threshold)
 
     def embed(self, x: Array) -> NDArray[np.float32]:
-        """Latent vectors (rows, D)."""
+        """Latent vectors (rows, D), one per window where rows are longer than the model's sample."""
         seen = inference.Seen()
         latents = np.concatenate(list(inference.embed(self.trained, _record(x), self._run, seen, _ignore)))
         self._warn(seen)
@@ -63,11 +61,17 @@ class Autoencoder:
 
     def generate(self, count: int = 1, seed: int = 0, latents: Array | None = None) -> NDArray[np.float32]:
         """New samples (count, C, ...) in the training data's units, or what given latents (count, D) decode to."""
-        z = inference.sample_latents(self.trained, count, seed).numpy() if latents is None else np.float32(latents)
-        try:
-            return inference.decode(self.trained, np.atleast_2d(z), self._run)
-        except RuntimeError as error:
-            raise AekitError(f"latents of shape {z.shape} are not the model's; embed gives such as are") from error
+        z = inference.sample_latents(self.trained, count, seed).numpy() if latents is None else self._latents(latents)
+        return inference.decode(self.trained, z, self._run)
+
+    def _latents(self, given: Array) -> NDArray[np.float32]:
+        """Latents (count, D) or one (D,) as (count, D); raises AekitError where they are not the model's, or NaN."""
+        z = np.atleast_2d(np.asarray(given, np.float32))
+        width = inference.latent_width(self.trained)
+        if z.ndim != 2 or z.shape[1] != width or not len(z):
+            raise AekitError(f"latents: of shape {z.shape}, the model takes (rows, {width}); embed gives such as are")
+        check_finite(z, 0, record_of(z, "latents"))
+        return z
 
     def _warn(self, seen: inference.Seen) -> None:
         text = seen.warning(self.trained)

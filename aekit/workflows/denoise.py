@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aekit import formats, inference
+from aekit.batches import check_finite
 from aekit.errors import AekitError
 from aekit.files import together, whole
 from aekit.records import Array, Record, times
@@ -42,11 +43,12 @@ def denoise(
         talk.track("rows", len(record)) as bar,
     ):
         for cleaned in inference.denoise(trained, record, run, seen, bar):
-            writer.write(cleaned)
+            stored, stop = writer.write(cleaned), done + len(cleaned)
             if truth is not None:
-                stop = done + len(cleaned)
-                gain.add(record.read(done, stop), cleaned, truth.read(done, stop))
-            done += len(cleaned)
+                clean_rows = truth.read(done, stop)
+                check_finite(clean_rows, done, truth)
+                gain.add(record.read(done, stop), stored, clean_rows)
+            done = stop
     common.warn(seen, trained, talk)
     figures: dict[str, Any] = {"count": done, "out": str(path), "model": trained.source, **gain.figures()}
     if options.report is not None:
@@ -105,7 +107,8 @@ def _report(
     count = min(SHOWN, len(record))
     stored = np.array(record.read(0, count))
     small = common.in_memory(record, stored)
-    cleaned = np.concatenate(list(inference.denoise(trained, small, run, inference.Seen(), lambda done: None)))
+    parts = inference.denoise(trained, small, run, inference.Seen(), lambda done: None)
+    cleaned = formats.cast(np.concatenate(list(parts)), record.dtype, record.source)
     section = reports.denoising_section(
         record.to_samples(stored),
         record.to_samples(cleaned),

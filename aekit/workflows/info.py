@@ -71,7 +71,7 @@ def _data(thing: str, labels: str | None, report: str | None, force: bool) -> di
     assert record is not None, "every data set has a training part"
     if not len(record):
         raise AekitError(f"{thing}: no rows")
-    samples, names, _ = common.some_rows(record, SHOWN)
+    samples, _, rows = common.some_rows(record, SHOWN)
     finite = samples[np.isfinite(samples).reshape(len(samples), -1).all(axis=1)]
     facts: dict[str, Any] = {
         "data": thing,
@@ -81,9 +81,10 @@ def _data(thing: str, labels: str | None, report: str | None, force: bool) -> di
         "type": str(record.dtype),
         "sampling_rate": record.sampling_rate,
         "bytes": record.values_per_row * len(record) * record.dtype.itemsize,
+        "rows_looked_at": len(samples),
         "low": float(finite.min()) if finite.size else None,
         "high": float(finite.max()) if finite.size else None,
-        "rows_with_missing_values": f"{len(samples) - len(finite)} of {len(samples)} looked at",
+        "rows_with_missing_values": len(samples) - len(finite),
         "labels": None if record.labels is None else _classes(record),
         "clean_counterpart": None if record.target is None else "yes",
         "normalisation": _normalisation(finite, record),
@@ -92,7 +93,9 @@ def _data(thing: str, labels: str | None, report: str | None, force: bool) -> di
     if report is not None:
         from aekit import reports  # matplotlib takes a second
 
-        section = reports.data_section(samples, record.kind, names, record.sampling_rate, record.columns)
+        section = reports.data_section(
+            samples, record.kind, record.labels, record.sampling_rate, record.columns, rows, len(record)
+        )
         with whole(Path(report), force) as temporary:
             temporary.write_text(reports.page(thing, facts, [section]))
         facts["report"] = report

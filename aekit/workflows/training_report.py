@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aekit.reports import Section
 
 SHOWN = 2000  # rows that the data section looks at
+LOSSES = {"mse": "Mean squared error", "l1": "Mean absolute error", "bce": "Binary cross-entropy"}
 
 
 def show_layers(trained: TrainedModel, settings: TrainSettings, parts: Parts, talk: Talk) -> dict[str, Any]:
@@ -121,10 +122,12 @@ def training_page(
 
     rate, columns = trained.sampling_rate, parts.record.columns
     some = np.linspace(0, len(parts.train_raw) - 1, min(SHOWN, len(parts.train_raw))).astype(np.int64)
-    labels = None if parts.labels is None else parts.labels[some]
+    pca = figures.get("pca_val_error"), figures.get("pca_components")
     sections = [
-        reports.data_section(parts.train_raw[some], parts.record.kind, labels, rate, columns),
-        reports.training_section(history, figures["best_epoch"], figures.get("pca_val_error")),
+        reports.data_section(
+            parts.train_raw[some], parts.record.kind, parts.labels, rate, columns, some, len(parts.train_raw)
+        ),
+        reports.training_section(history, figures["best_epoch"], *pca, _loss_is(trained)),
     ]
     if reconstructs(trained.network):
         rows = one_per_class(parts.labels, len(parts.train_raw))
@@ -134,6 +137,14 @@ def training_page(
             sections.append(reports.progress_section(_normalised(parts, rows), stages, parts.record.kind, names, rate))
         sections.append(_reconstructions(trained, parts, corruption))
     return reports.page(f"{trained.recipe} on {trained.data}", figures, sections)
+
+
+def _loss_is(trained: TrainedModel) -> str | None:
+    """What the training loss is where it is not of the same kind as the validation error."""
+    own_units = trained.normalisation.kind == "sample"
+    if trained.error == "mse" and not own_units:
+        return None
+    return LOSSES[trained.error] + (", of each row in its own standard deviation" if own_units else "")
 
 
 def _normalised(parts: Parts, rows: NDArray[np.int64]) -> NDArray[Any]:

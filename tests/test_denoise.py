@@ -1,0 +1,50 @@
+"""The denoise verb's gain: of what was written, against clean data that is checked."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from program import fails, result
+
+from aekit import checkpoint
+from aekit.batches import Normalisation
+from aekit.models import build
+from aekit.trained import TrainedModel
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> tuple[str, str]:
+    """The words that name a model for series of 16 points, with random weights; it lies outside the folder."""
+    path = tmp_path / "model.safetensors"
+    settings = {"hidden": [4], "latent": 8, "output": "none"}
+    normalisation = Normalisation("standard", (0.0,), (3.0,), -9, 9)
+    network = build("dense", (1, 16), settings)
+    checkpoint.save(
+        TrainedModel(network, "dense", "dense", settings, (1, 16), "series", None, normalisation, "mse"), path
+    )
+    (tmp_path / "work").mkdir()
+    return "--model", str(path)
+
+
+@pytest.mark.parametrize("points", [16, 50])
+def test_the_gain_is_that_of_the_rounded_file(points: int, model: tuple[str, str], tmp_path: Path) -> None:
+    rng, folder = np.random.default_rng(0), tmp_path / "work"
+    noisy, clean = (rng.normal(scale=3, size=(9, points)).round().astype(np.int16) for _ in range(2))
+    np.save(folder / "noisy.npy", noisy)
+    np.save(folder / "clean.npy", clean)
+    figures = result(folder, "denoise", "noisy.npy", "--clean", "clean.npy", *model, "--report", "r.html")
+    cleaned = np.load(folder / "noisy.denoised.npy")
+    assert cleaned.dtype == np.int16
+    before, after = (np.square(rows - clean.astype(float)).sum(axis=1) for rows in (noisy, cleaned))
+    assert figures["snr_gain_db"] == pytest.approx(float((10 * np.log10(before / after)).mean()), abs=1e-3)
+
+
+@pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (np.inf, "infinity")])
+def test_clean_data_with_gaps_is_refused(value: float, word: str, model: tuple[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    rows = np.random.default_rng(0).normal(size=(9, 16))
+    np.save(folder / "noisy.npy", rows)
+    rows[5, 3] = value
+    np.save(folder / "clean.npy", rows)
+    says = f"clean.npy: row 5, value 3 is {word}"
+    fails(folder, "denoise", "noisy.npy", "--clean", "clean.npy", *model, "--report", "r.html", says=says)
