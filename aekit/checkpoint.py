@@ -63,6 +63,17 @@ def load(path: Path) -> TrainedModel:
         ) from error
 
 
+def is_model(path: Path) -> bool:
+    """Whether a file is, or was meant to be, a model of aekit: other safetensors files hold data."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "aekit" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return True
+
+
 def _rebuild(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> TrainedModel:
     if header["model"] not in MODELS:
         raise AekitError(f"{path}: this aekit has no model {header['model']!r}; update aekit")

@@ -92,10 +92,11 @@ def test_every_command_of_the_readme_runs_in_its_order(tmp_path: Path) -> None:
     commands = [line.split("#")[0].split() for line in readme("sh") if line.startswith("aekit ")]
     assert len(commands) > 15
     for words in commands:
-        short = ("--epochs", "1") if words[1] == "train" and "--resume" not in words else ()
-        if "-o" in words:
-            (tmp_path / words[words.index("-o") + 1]).unlink(missing_ok=True)
-        aekit(tmp_path, *words[1:], *short)
+        if words[1] == "train":
+            words += [] if "--resume" in words else ["--epochs", "1"]
+        elif words[1] != "info":
+            words.append("--force")
+        aekit(tmp_path, *words[1:])
 
 
 def test_the_readme_is_right_about_python(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:

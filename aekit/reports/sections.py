@@ -238,8 +238,13 @@ def reconstruction_section(
     x_noisy: Values | None = None,
     sampling_rate: float | None = None,
     columns: Sequence[str] = (),
+    score_name: str = "score",
+    order_text: str = "From the lowest to the highest.",
 ) -> Section:
-    """Inputs (K, C, ...) beside what the model makes of them, from the best to the worst where there are scores."""
+    """Inputs (K, C, ...) beside what the model makes of them, from the best to the worst where there are scores.
+
+    `order_text` says which samples these are.
+    """
     order = np.arange(len(x)) if scores is None else np.argsort(scores, kind="stable")
     order = order[spread(len(order), MOST_SAMPLES)]
     parts = [("input", x), ("corrupted", x_noisy), ("model", x_hat), ("PCA", x_hat_pca)]
@@ -249,7 +254,7 @@ def reconstruction_section(
     pictures = []
     for i in order:
         words = [] if labels is None else [label_name(labels[i])]
-        words += [] if scores is None else [f"score {number(float(scores[i]))}"]
+        words += [] if scores is None else [f"{score_name} {number(float(scores[i]))}"]
         if kind == "image":
             row = [paint(part[i], limits, most) for _, part in given]
             row.append(paint_difference(minus(x_hat[i], x[i]), most, scale))
@@ -267,7 +272,7 @@ def reconstruction_section(
         text += "" if x_hat_pca is None else " Dashed: PCA's reconstruction."
         text += "" if x_noisy is None else " Thin grey: the corrupted input."
     if scores is not None:
-        text += " From the lowest score to the highest."
+        text += f" {order_text}"
     return Section("Reconstructions", text, pictures)
 
 

@@ -1,5 +1,6 @@
 """denoise: a file in, a file of the same format, shape, type and units out, without the noise."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from aekit.workflows import common
 from aekit.workflows.common import Clock, Options, Talk
 
 SHOWN = 6  # rows in the report
+NOTHING_DB = 0.5  # a signal-to-noise ratio that says that nothing was recovered
 
 
-@together()
 def denoise(
     data: str,
     out: str | None = None,
@@ -28,7 +29,7 @@ def denoise(
 ) -> dict[str, Any]:
     """Writes the denoised rows of `data` to `out` (<name>.denoised.<ending> by default); returns the figures.
 
-    Where the clean data is known (`clean`, or a data set's own), also the gain of the signal-to-noise ratio in dB.
+    Where the clean data is known (`clean`, or a data set's own), also the signal-to-noise ratio before and after.
     """
     options, talk, clock = options or Options(), talk or Talk(), Clock()
     record = common.open_input(data)
@@ -36,6 +37,24 @@ def denoise(
     common.check_outputs(options, data, path)
     truth = _truth(clean, record)
     trained, run = common.find_model(data, record, "denoise", options, talk)
+    with together():
+        figures = _denoise(trained, run, record, truth, path, options, talk)
+    if figures.get("snr_after_db", math.inf) < NOTHING_DB:
+        talk.say(
+            "warning: the cleaned rows are hardly closer to the clean ones than zeros would be (0 dB): train longer"
+        )
+    return {**figures, "seconds": clock.seconds}
+
+
+def _denoise(
+    trained: TrainedModel,
+    run: inference.Run,
+    record: Record,
+    truth: Record | None,
+    path: Path,
+    options: Options,
+    talk: Talk,
+) -> dict[str, Any]:
     seen, gain = inference.Seen(), _Gain()
     done = 0
     with (
@@ -53,7 +72,6 @@ def denoise(
     figures: dict[str, Any] = {"count": done, "out": str(path), "model": trained.source, **gain.figures()}
     if options.report is not None:
         figures["report"] = _report(trained, record, truth, run, options, figures)
-    figures["seconds"] = clock.seconds
     return figures
 
 
@@ -68,10 +86,10 @@ def _truth(clean: str | None, record: Record) -> Record | None:
 
 
 class _Gain:
-    """Sums for the gain of the signal-to-noise ratio: per row, in dB, averaged over the rows that hold a signal."""
+    """Sums for signal-to-noise ratios: per row, in dB, averaged over the rows that hold a signal."""
 
     def __init__(self) -> None:
-        self.gains: list[NDArray[np.float64]] = []
+        self.ratios: list[NDArray[np.float64]] = []  # (rows, 2), before and after
         self.noisy = self.cleaned = self.values = self.peak = 0.0
 
     def add(self, noisy: Array, cleaned: Array, truth: Array) -> None:
@@ -82,16 +100,21 @@ class _Gain:
         self.values += flat[2].size
         self.peak = max(self.peak, float(flat[2].max() - min(0.0, flat[2].min())))
         holds = (flat[2].any(axis=1)) & before.any(axis=1) & after.any(axis=1)
-        self.gains.append(10 * np.log10(before[holds].sum(axis=1) / after[holds].sum(axis=1)))
+        power = (flat[2][holds] ** 2).sum(axis=1)
+        self.ratios.append(10 * np.log10(power[:, None] / np.stack([e[holds].sum(axis=1) for e in (before, after)], 1)))
 
     def figures(self) -> dict[str, float]:
-        """snr_gain_db over rows with a signal, and the peak signal-to-noise ratio before and after."""
-        if not self.gains or not self.cleaned or not self.noisy or not self.peak:
+        """Signal-to-noise ratio and its gain over rows with a signal, peak ratio over all; zeros would give 0 dB."""
+        if not self.ratios or not self.cleaned or not self.noisy or not self.peak:
             return {}
-        gains = np.concatenate(self.gains)
-        psnr = [10 * np.log10(self.peak**2 * self.values / error) for error in (self.noisy, self.cleaned)]
-        gain = {"snr_gain_db": round(float(gains.mean()), 3)} if len(gains) else {}
-        return gain | {"psnr_before_db": round(float(psnr[0]), 3), "psnr_after_db": round(float(psnr[1]), 3)}
+        ratios = np.concatenate(self.ratios)
+        figures = {}
+        if len(ratios):
+            before, after = ratios.mean(axis=0)
+            figures = {"snr_gain_db": after - before, "snr_before_db": before, "snr_after_db": after}
+        for name, error in (("psnr_before_db", self.noisy), ("psnr_after_db", self.cleaned)):
+            figures[name] = 10 * np.log10(self.peak**2 * self.values / error)
+        return {name: round(float(value), 3) for name, value in figures.items()}
 
 
 def _report(

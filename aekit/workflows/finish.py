@@ -45,8 +45,8 @@ def finish(
     if z is not None:
         values = math.prod(trained.sample_shape)
         most = max(1, min(values // 4, MOST_COMPONENTS))  # with more, PCA passes everything through
-        x = parts.train.batch(_some(len(parts.train), min(PCA_ROWS, max(most + 1, PCA_VALUES // values)))).x
-        trained.pca = fit_pca(x, min(z.shape[1], most))
+        batch = parts.train.batch(_some(len(parts.train), min(PCA_ROWS, max(most + 1, PCA_VALUES // values))))
+        trained.pca = fit_pca(batch.target, min(z.shape[1], most))  # of what is to come out, where data is paired
         figures["pca_components"] = len(trained.pca.components)
         pca = _as_model(trained.pca)
         exact = replace(settings, precision="fp32")  # PCA is not asked to run in the model's precision

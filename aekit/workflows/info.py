@@ -1,5 +1,6 @@
 """info, recipes, datasets, doctor: what there is and what to do with it."""
 
+import os
 import platform
 import sys
 from pathlib import Path
@@ -9,10 +10,10 @@ import numpy as np
 import torch
 
 import aekit
-from aekit import formats, kernels
+from aekit import checkpoint, formats, kernels
 from aekit.batches import choose_normalisation
 from aekit.datasets import DATASETS
-from aekit.errors import AekitError
+from aekit.errors import AekitError, UsageError
 from aekit.files import check_free, whole
 from aekit.layers import count_parameters
 from aekit.recipes import RECIPES
@@ -25,19 +26,12 @@ SHOWN = 2000
 def info(thing: str, labels: str | None = None, report: str | None = None, force: bool = False) -> dict[str, Any]:
     """What a model, a run folder, a data file or a named data set is; with `report`, a page of pictures of the data."""
     place = Path(thing)
-    if place.is_dir() and (place / common.MODEL_FILE).exists():
-        return _model(thing)
-    if place.suffix == ".safetensors" and place.is_file() and _is_model(place):
-        return _model(thing)
-    return _data(thing, labels, report, force)
-
-
-def _is_model(path: Path) -> bool:
-    try:
-        common.load_model(str(path))
-    except AekitError as error:
-        return "not an aekit model" not in str(error)
-    return True
+    is_run = place.is_dir() and any((place / name).exists() for name in (common.MODEL_FILE, common.CONFIG_FILE))
+    if not is_run and not checkpoint.is_model(place):
+        return _data(thing, labels, report, force)
+    if labels is not None or report is not None:
+        raise UsageError(f"{thing} is a model: --labels and --report go with data")
+    return _model(thing)
 
 
 def _model(thing: str) -> dict[str, Any]:
@@ -142,6 +136,7 @@ def doctor() -> dict[str, Any]:
         "bfloat16": _bfloat16(cuda),
         "kernels": ", ".join(f"{name} by {'triton' if cuda else 'torch'}" for name in kernels.KERNELS),
         "formats": " ".join(formats.ENDINGS),
+        "AEKIT_DATA": os.environ.get("AEKIT_DATA", "not set"),
     }
 
 

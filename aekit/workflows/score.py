@@ -180,10 +180,14 @@ def _report(
         )
     ]
     if not scores.start:
-        sections.append(_examples(trained, record, run, scores, truth))
+        sections.append(_examples(trained, record, run, scores, verdict))
     path = Path(str(options.report))
+    facts = {
+        "recipe": trained.recipe,
+        **{k: v for k, v in figures.items() if k not in own and not k.startswith("pca_")},
+    }
     with whole(path, options.force) as temporary:
-        temporary.write_text(reports.page(f"{record.source}, scored", {"recipe": trained.recipe, **figures}, sections))
+        temporary.write_text(reports.page(f"{record.source}, scored", facts, sections))
     return str(path)
 
 
@@ -192,7 +196,7 @@ def _examples(
     record: Record,
     run: inference.Run,
     scores: inference.Scores,
-    truth: NDArray[np.bool_] | None,
+    verdict: Verdict,
 ) -> "Section":
     """The most anomalous rows and typical ones, with their reconstructions."""
     from aekit import reports
@@ -205,9 +209,17 @@ def _examples(
     (result,) = inference.forward(trained, samples, replace(run, batch_size=len(samples)))
     x_hat = undo(result.output.x_hat.cpu(), offset, scale).numpy()
     pca = None if trained.pca is None else undo(trained.pca.reconstruct(x), offset, scale).numpy()
-    names = record.labels[rows] if record.labels is not None else None
-    if truth is not None and names is None:
-        names = np.where(truth[rows], "anomaly", "normal")
+    names = [f"row {row} · p {verdict.p_values[row]:.2g}" for row in rows]
+    if record.labels is not None:
+        names = [f"{name} · label {label}" for name, label in zip(names, record.labels[rows], strict=True)]
     return reports.reconstruction_section(
-        samples, x_hat, record.kind, scores.score[rows], names, pca, sampling_rate=record.sampling_rate
+        samples,
+        x_hat,
+        record.kind,
+        scores.score[rows],
+        np.array(names),
+        pca,
+        sampling_rate=record.sampling_rate,
+        columns=record.columns,
+        order_text="Rows of middling score, then those of the highest.",
     )

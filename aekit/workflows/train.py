@@ -146,7 +146,7 @@ def train(
     trained.figures = {k: v for k, v in figures.items() if k != "run"}
     checkpoint.save(trained, run / MODEL_FILE)
     with whole(run / REPORT_FILE, force=True) as temporary:
-        temporary.write_text(training_page(trained, parts, history, stages.pictures, figures, corruption))
+        temporary.write_text(training_page(trained, settings, parts, history, stages.pictures, figures, corruption))
     if figures.get("pca_val_error") is not None and figures["val_error"] > figures["pca_val_error"]:
         talk.say(
             f"the model's error, {figures['val_error']:.4g}, is above that of PCA, {figures['pca_val_error']:.4g}: "

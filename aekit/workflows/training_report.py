@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from aekit import __version__
 from aekit.batches import as_tensor, undo
 from aekit.corruptions import Corruption, corrupt
 from aekit.layers import count_parameters
@@ -111,6 +112,7 @@ def one_per_class(labels: NDArray[Any] | None, count: int) -> NDArray[np.int64]:
 
 def training_page(
     trained: TrainedModel,
+    settings: TrainSettings,
     parts: Parts,
     history: list[dict[str, float]],
     pictures: dict[str, torch.Tensor],
@@ -136,7 +138,9 @@ def training_page(
             names = None if parts.labels is None else parts.labels[rows]
             sections.append(reports.progress_section(_normalised(parts, rows), stages, parts.record.kind, names, rate))
         sections.append(_reconstructions(trained, parts, corruption))
-    return reports.page(f"{trained.recipe} on {trained.data}", figures, sections)
+    chosen = {name: getattr(settings, name) for name in ("batch_size", "lr", "optimiser", "error", "precision", "seed")}
+    facts = {**figures, **chosen, "corruption": " or ".join(trained.corruption) or "none", "aekit": __version__}
+    return reports.page(f"{trained.recipe} on {trained.data}", facts, sections)
 
 
 def _loss_is(trained: TrainedModel) -> str | None:
@@ -182,4 +186,5 @@ def _reconstructions(trained: TrainedModel, parts: Parts, corruption: Corruption
         in_units(seen) if paired else None,
         trained.sampling_rate,
         parts.record.columns,
+        score_name="error",
     )
