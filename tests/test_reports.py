@@ -19,7 +19,7 @@ from aekit import reports
 from aekit.reports.images import paint, shrink
 from aekit.reports.page import number
 from aekit.reports.style import HUES, PALETTE, shown
-from aekit.reports.traces import MOST_POINTS, thin
+from aekit.reports.traces import MOST_POINTS, thin, time_axis
 from aekit.reports.values import bounds, classes, moments, snr_db, spectrum, spread
 
 RNG = np.random.default_rng(0)
@@ -502,3 +502,17 @@ def test_scores_above_the_threshold_are_counted_in_double_precision():
     threshold = math.nextafter(float(scores[1]), -math.inf)  # as float32 it is the score itself
     section = reports.scores_section(scores, scores, None, threshold, "auto", {})
     assert "2 of 3 samples above" in section.text
+
+
+@pytest.mark.parametrize(("rate", "unit", "last"), [(None, "time point", 499), (1.8e8, "time (µs)", 499 / 180)])
+def test_time_axes_have_readable_units(rate, unit, last):
+    t, name = time_axis(500, rate, "series")
+    assert name == unit
+    assert t[-1] == pytest.approx(last)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "unit"), [(60, "s"), (1, "s"), (0.5, "ms"), (2e-5, "µs"), (1e-8, "ns"), (1e-12, "ns")]
+)
+def test_time_units_follow_the_length_of_a_trace(seconds, unit):
+    assert time_axis(100, 100 / seconds, "series")[1] == f"time ({unit})"

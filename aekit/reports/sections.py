@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
 from aekit.records import Kind
@@ -65,7 +66,7 @@ def data_section(
         pictures += _column_pictures(samples[:, 0], groups, columns, labels is not None)
     shape = " × ".join(str(length) for length in samples.shape[1:])
     text = f"{_count(count, 'sample')} of shape {shape}"
-    text += f", sampled at {sampling_rate:g} Hz." if sampling_rate is not None else "."
+    text += f", sampled at {EngFormatter('Hz')(sampling_rate)}." if sampling_rate is not None else "."
     text += f" Pictures and ranges are of {len(samples):,} of them." if len(samples) < count else ""
     text += " The bands about the means are two standard deviations wide either way." if kind == "series" else ""
     if groups.others[0]:

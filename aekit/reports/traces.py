@@ -16,6 +16,7 @@ from aekit.reports.values import Values, bounds
 MOST_POINTS = 600  # of a line; a longer trace is drawn by its extremes
 MOST_NAMES = 20  # of columns that are written under an axis
 MOST_LANES = 6  # channels of a trace that are drawn
+TIME_UNITS = (("s", 1), ("ms", 1e3), ("µs", 1e6), ("ns", 1e9))
 
 
 class Curve(NamedTuple):
@@ -31,7 +32,9 @@ def time_axis(points: int, sampling_rate: float | None, kind: Kind) -> tuple[Val
         return np.arange(1, points + 1), "column"
     if sampling_rate is None:
         return np.arange(points), "time point"
-    return np.arange(points) / sampling_rate, "time (s)"
+    seconds = points / sampling_rate
+    unit, per_second = next((u for u in TIME_UNITS if seconds * u[1] >= 1), TIME_UNITS[-1])
+    return np.arange(points) * per_second / sampling_rate, f"time ({unit})"
 
 
 def draw_traces(
