@@ -196,16 +196,20 @@ def score(
     """
     places = _side_by_side(trained, record)
     error = ERRORS[trained.error]
-    scores, pca = [], []
+    count = len(record) * len(places)
+    score = np.empty(count, np.float32)  # at once: small arrays kept from among the large ones hold their memory
+    pca = np.empty(count if with_pca and trained.pca is not None else 0, np.float32)
+    done = 0
     seen = Seen()
     for start, samples in chunks(record):
         seen.add(samples)
         maps = np.zeros(samples.shape if on_map is not None else 0, np.float32)
         for spots, r in _windows(trained, samples, places, run):
             target = r.x if r.output.target is None else r.output.target
-            scores.append(error(r.output.x_hat, target, r.output.weight).float().cpu().numpy())
-            if with_pca and trained.pca is not None:
-                pca.append(trained.pca.error(r.x.cpu()).numpy())
+            part = slice(done, done := done + len(r.x))
+            score[part] = error(r.output.x_hat, target, r.output.weight).float().cpu().numpy()
+            if len(pca) and trained.pca is not None:
+                pca[part] = trained.pca.error(r.x.cpu()).numpy()
             if on_map is not None:
                 errors = error_map(error, r.output.x_hat, target, r.output.weight).cpu().numpy()
                 for spot, values in zip(spots, errors, strict=True):
@@ -213,15 +217,14 @@ def score(
         if on_map is not None:
             on_map(record.from_samples(maps))
         progress(start + len(samples))
-    score, row = np.concatenate(scores), np.repeat(np.arange(len(record)), len(places))
+    row = np.repeat(np.arange(len(record)), len(places))
     if not np.isfinite(score).all():
         worst = row[int(np.argmin(np.isfinite(score)))]
         raise AekitError(
             f"{record.source}: row {worst} holds values too far from the training data to be scored; mend or remove it"
         )
-    no_pca = np.zeros(0, dtype=np.float32)
     starts = [tuple(along.start for along in place) for place in places] * len(record) if len(places) > 1 else []
-    return Scores(score, np.concatenate(pca) if pca else no_pca, row, starts, seen)
+    return Scores(score, pca, row, starts, seen)
 
 
 def latent_shape(trained: TrainedModel, record: Record) -> tuple[int, int]:

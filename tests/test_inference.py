@@ -1,12 +1,16 @@
 """Models on records: windows of long rows and their overlap, error maps, and chunks that change nothing."""
 
+import subprocess
+import sys
 import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from program import aekit, waves
 from torch import Tensor, nn
 
 from aekit import batches, inference
@@ -173,3 +177,39 @@ def test_values_that_cannot_be_scored_are_named_by_their_row(monkeypatch: pytest
     monkeypatch.setattr(batches, "CHUNK_BYTES", 3 * rows[0].nbytes)
     with pytest.raises(AekitError, match="row 7 holds values too far"):
         score(trained(Ramp(0.0), (1, 16)), record_of(rows))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
+@pytest.mark.parametrize("verb", ["score", "embed", "denoise"])
+def test_peak_memory_does_not_grow_with_the_number_of_rows(tmp_path: Path, verb: str) -> None:
+    code = (
+        "from aekit.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    )
+    np.save(tmp_path / "small.npy", waves(4096, 512))
+    aekit(
+        tmp_path,
+        "train",
+        "stacked",
+        "--data",
+        "small.npy",
+        "-o",
+        "run",
+        "--steps",
+        "5",
+        "--hidden",
+        "32",
+        "--latent",
+        "8",
+    )
+    np.save(tmp_path / "big.npy", np.tile(waves(4096, 512), (64, 1)))  # 512 MiB
+    peaks = []
+    for name in ("small", "big"):
+        words = [verb, f"{name}.npy", "--model", "run", "--force", "--quiet"]
+        command = [sys.executable, "-c", code, *words]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        peaks.append(float(done.stdout) / 2**10)  # not ru_maxrss, which starts from the peak of this process
+    assert peaks[1] - peaks[0] < 150, peaks  # MiB; 64 of them are buffers, 20 a row's number, score, p-value and text
