@@ -16,6 +16,9 @@ Model = Annotated[
     str | None, typer.Option("--model", help="Model file or run folder; else the newest run under runs/ that fits.")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Kernels = Annotated[
+    str, typer.Option("--kernels", help="auto is Triton on a GPU and torch elsewhere; triton or torch asks for one.")
+]
 Precision = Annotated[
     str | None, typer.Option("--precision", help="fp32, tf32 or bf16; else the one the model was trained with.")
 ]
@@ -44,6 +47,7 @@ def check_choice(flag: str, value: str | None, choices: tuple[str, ...]) -> None
 def options(
     model: str | None = None,
     device: str = "auto",
+    kernels: str = "auto",
     precision: str | None = None,
     batch_size: int | None = None,
     seed: int = 0,
@@ -52,9 +56,14 @@ def options(
 ) -> "Options":
     from aekit.workflows import Options
 
-    check_choice("--device", device, ("auto", "cpu", "cuda"))
+    check_where(device, kernels)
     check_choice("--precision", precision, ("fp32", "tf32", "bf16"))
-    return Options(model, device, precision, batch_size, seed, force, report)
+    return Options(model, device, kernels, precision, batch_size, seed, force, report)
+
+
+def check_where(device: str, kernels: str) -> None:
+    check_choice("--device", device, ("auto", "cpu", "cuda"))
+    check_choice("--kernels", kernels, ("auto", "triton", "torch"))
 
 
 def talk(quiet: bool) -> "Talk":

@@ -15,6 +15,7 @@ def denoise(
     clean: Annotated[str | None, typer.Option(help="The clean data, if known: tells the gain in dB.")] = None,
     model: shared.Model = None,
     device: shared.Device = "auto",
+    kernels: shared.Kernels = "auto",
     precision: shared.Precision = None,
     batch_size: shared.BatchSize = None,
     report: shared.Report = None,
@@ -25,5 +26,5 @@ def denoise(
     """Remove noise: the output has the input's format, shape, type and units."""
     from aekit import workflows
 
-    options = shared.options(model, device, precision, batch_size, force=force, report=report)
+    options = shared.options(model, device, kernels, precision, batch_size, force=force, report=report)
     shared.report(workflows.denoise(data, out, clean, options, shared.talk(quiet)), as_json, quiet)

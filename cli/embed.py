@@ -16,6 +16,7 @@ def embed(
     labels: shared.Labels = None,
     model: shared.Model = None,
     device: shared.Device = "auto",
+    kernels: shared.Kernels = "auto",
     precision: shared.Precision = None,
     batch_size: shared.BatchSize = None,
     seed: shared.Seed = 0,
@@ -27,5 +28,5 @@ def embed(
     """Write one latent vector per sample, in the file's order, and a picture of them."""
     from aekit import workflows
 
-    options = shared.options(model, device, precision, batch_size, seed, force, report)
+    options = shared.options(model, device, kernels, precision, batch_size, seed, force, report)
     shared.report(workflows.embed(data, out, labels, options, shared.talk(quiet)), as_json, quiet)

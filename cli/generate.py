@@ -19,6 +19,7 @@ def generate(
     data: Annotated[str | None, typer.Option(help="Where the two rows are.")] = None,
     model: shared.Model = None,
     device: shared.Device = "auto",
+    kernels: shared.Kernels = "auto",
     precision: shared.Precision = None,
     seed: shared.Seed = 0,
     as_json: shared.Json = False,
@@ -28,5 +29,5 @@ def generate(
     """Make new samples: from the prior, or between two samples."""
     from aekit import workflows
 
-    options = shared.options(model, device, precision, None, seed, force)
+    options = shared.options(model, device, kernels, precision, None, seed, force)
     shared.report(workflows.generate(out, count, between, steps, data, options, shared.talk(quiet)), as_json, quiet)

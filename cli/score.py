@@ -22,6 +22,7 @@ def score(
     ] = None,
     model: shared.Model = None,
     device: shared.Device = "auto",
+    kernels: shared.Kernels = "auto",
     precision: shared.Precision = None,
     batch_size: shared.BatchSize = None,
     report: shared.Report = None,
@@ -34,6 +35,6 @@ def score(
         raise typer.BadParameter("CSV and JSON cannot both go to stdout; leave one off", param_hint="--json")
     from aekit import workflows
 
-    options = shared.options(model, device, precision, batch_size, force=force, report=report)
+    options = shared.options(model, device, kernels, precision, batch_size, force=force, report=report)
     figures = workflows.score(data, out, threshold, labels, normal, error_map, options, shared.talk(quiet))
     shared.report(figures, as_json, quiet)

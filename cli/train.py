@@ -48,6 +48,7 @@ def train(
     ] = False,
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, any other setting of the model.")] = None,
     device: shared.Device = "auto",
+    kernels: shared.Kernels = "auto",
     precision: Annotated[str | None, typer.Option(help="fp32, tf32 or bf16.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of all that is drawn.")] = None,
     as_json: shared.Json = False,
@@ -55,7 +56,7 @@ def train(
     quiet: shared.Quiet = False,
 ) -> None:
     """Train a model and leave a run folder with the model, its figures and a report."""
-    shared.check_choice("--device", device, ("auto", "cpu", "cuda"))
+    shared.check_where(device, kernels)
     given: dict[str, Any] = {
         "epochs": epochs,
         "steps": steps,
@@ -95,6 +96,7 @@ def train(
         resume=resume,
         dry_run=dry_run,
         device=device,
+        kernels=kernels,
         force=force,
         talk=shared.talk(quiet),
     )

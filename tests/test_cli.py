@@ -60,6 +60,7 @@ def test_wrong_words_exit_2(tmp_path: Path) -> None:
         ("score", "x.npy", "--threshold", "often"),
         ("score", "x.npy", "-o", "-", "--json"),
         ("score", "x.npy", "--device", "tpu"),
+        ("score", "x.npy", "--kernels", "cuda"),
     ):
         assert aekit(tmp_path, *words, code=2).stdout == ""
     assert list(tmp_path.iterdir()) == []

@@ -3,13 +3,15 @@
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from program import QUICK, aekit, fails, result, table, waves
 
-from aekit import checkpoint
+from aekit import checkpoint, kernels
 from aekit.trained import TrainedModel
 
 
@@ -136,10 +138,17 @@ def test_targets_teach_what_the_input_does_not_show(tmp_path: Path) -> None:
     assert np.corrcoef(np.load(tmp_path / "out.npy").ravel(), -x.ravel())[0, 1] > 0.9
 
 
-def test_resume_refuses_data_that_changed_anywhere_and_another_thread_count(tmp_path: Path) -> None:
+def test_resume_refuses_what_would_give_other_weights(tmp_path: Path) -> None:
     x = waves(2000, 16)
     np.save(tmp_path / "x.npy", x)
     train(tmp_path, "run", "x.npy")
+    fails(tmp_path, "train", "--resume", "runs/run", "--kernels", "torch", says="now: torch; say --kernels auto")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        fails(tmp_path, "train", "--resume", "runs/run", says=f"set OMP_NUM_THREADS={threads}")
+    finally:
+        torch.set_num_threads(threads)
     x[1000, 3] += 1
     np.save(tmp_path / "x.npy", x)
     fails(tmp_path, "train", "--resume", "runs/run", says="not the data this run was trained on")
@@ -160,3 +169,22 @@ def test_outputs_that_cannot_all_be_placed_are_not_placed_at_all(tmp_path: Path)
     (tmp_path / "page").mkdir()
     (tmp_path / "page" / "thesis.txt").write_text("precious")
     fails(tmp_path, "denoise", "x.npy", "-o", "o.npy", "--report", "page", "--force", says="holds other things")
+
+
+@pytest.fixture
+def own_kernels() -> Iterator[None]:
+    """Leaves the choice of kernels as it was."""
+    yield
+    kernels.use("auto")
+
+
+@pytest.mark.usefixtures("own_kernels")
+def test_kernels_of_triton_and_torch_give_the_same_scores(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", waves(40))
+    train(tmp_path, "run", "x.npy")
+    scores = {}
+    for choice in ("torch", "triton") if kernels.why_no_triton() == "" else ("torch", "auto"):
+        aekit(tmp_path, "score", "x.npy", "--kernels", choice, "--force")
+        scores[choice] = [float(row["score"]) for row in table(tmp_path / "x.scores.csv")]
+    first, second = scores.values()
+    np.testing.assert_allclose(first, second, rtol=1e-5)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aekit import checkpoint
+from aekit import checkpoint, kernels
 from aekit.datasets import DATASETS, Part, find_dataset, open_dataset
 from aekit.errors import AekitError
 from aekit.files import check_free, whole
@@ -49,6 +49,7 @@ class Options:
 
     model: str | None = None
     device: str = "auto"
+    kernels: str = "auto"
     precision: str | None = None
     batch_size: int | None = None
     seed: int = 0
@@ -213,9 +214,18 @@ def suggest(record: Record, verb: str) -> str:
 
 
 def _ready(trained: TrainedModel, options: Options) -> tuple[TrainedModel, Run]:
+    use_kernels(options.kernels)
     run = default_run(trained, options.device, options.precision, options.batch_size)
     trained.network = channels_last(trained.network).to(run.device).eval()
     return trained, run
+
+
+def use_kernels(choice: str) -> None:
+    """Triton or torch for this process; raises AekitError where Triton cannot run."""
+    try:
+        kernels.use(choice)
+    except ValueError as error:
+        raise AekitError(f"--{error}") from error
 
 
 def load_ready(verb: str, options: Options, talk: Talk) -> tuple[TrainedModel, Run]:

@@ -51,6 +51,7 @@ def train(
     resume: str | None = None,
     dry_run: bool = False,
     device: str = "auto",
+    kernels: str = "auto",
     force: bool = False,
     talk: Talk | None = None,
 ) -> dict[str, Any]:
@@ -79,6 +80,7 @@ def train(
     settings, model_settings, corruption_texts, data_options = _resolve(recipe, options)
     corruption = parse_corruption(corruption_texts)
     where = pick_device(device)
+    common.use_kernels(kernels)
 
     parts = open_parts(data, data_options, settings.seed, chosen.per_sample, talk)
     if "epochs" not in options and settings.steps is None:
@@ -117,11 +119,16 @@ def train(
         _start_from(network, str(data_options["start"]), sample_shape)
 
     run = Path(resume) if resume is not None else _new_run(recipe, data, out, force)
-    rows, history = _digest(parts), []
-    state = None
+    keep = {
+        "rows": _digest(parts),
+        "device": where.type,
+        "kernels": kernels,
+        "threads": torch.get_num_threads(),
+    }
+    state, history = None, []
     if resume is not None and (run / RESUME_FILE).exists():  # else it stopped in its first epoch
         state = checkpoint.load_resume(run / RESUME_FILE)
-        _check_resumable(state, trained, rows, run)
+        _check_resumable(state, keep, trained.data, run)
         history = state["history"]
     elif resume is None:
         told = {**model_settings, **asdict(settings), **data_options, "corrupt": list(corruption_texts)}
@@ -135,7 +142,7 @@ def train(
     stages = Stages(trained, parts, where, {} if state is None else state["pictures"])
     start_up = clock.seconds
     try:
-        history = _loop(trained, parts, settings, corruption, run, rows, state, history, where, stages, talk)
+        history = _loop(trained, parts, settings, corruption, run, keep, state, history, where, stages, talk)
     except KeyboardInterrupt:
         talk.say(f"stopped; go on with: aekit train --resume {run}")
         raise
@@ -265,20 +272,18 @@ def _digest(parts: Parts) -> str:
     return digest.hexdigest()
 
 
-def _check_resumable(state: Mapping[str, Any], trained: TrainedModel, rows: str, run: Path) -> None:
+def _check_resumable(state: Mapping[str, Any], keep: Mapping[str, Any], data: str, run: Path) -> None:
     """Bit-identical weights need the same data and the same order of summation."""
-    if state["rows"] != rows:
-        raise AekitError(f"{run}: {trained.data} is not the data this run was trained on; start a new run")
-    device = next(trained.network.parameters()).device.type
-    if state["device"] != device:
-        raise AekitError(
-            f"{run}: it was trained on {state['device']}, this would be {device}; say --device {state['device']}"
-        )
-    if state["threads"] != torch.get_num_threads():
-        raise AekitError(
-            f"{run}: it was trained with {state['threads']} threads, now there are {torch.get_num_threads()}; "
-            f"set OMP_NUM_THREADS={state['threads']} so that it continues bit for bit"
-        )
+    if state["rows"] != keep["rows"]:
+        raise AekitError(f"{run}: {data} is not the data this run was trained on; start a new run")
+    for name, say in (
+        ("device", "say --device {}"),
+        ("kernels", "say --kernels {}"),
+        ("threads", "set OMP_NUM_THREADS={} so that it continues bit for bit"),
+    ):
+        if state[name] != keep[name]:
+            was = state[name]
+            raise AekitError(f"{run}: its {name}: {was}, now: {keep[name]}; {say.format(was)}")
 
 
 def _start_from(network: torch.nn.Module, path: str, sample_shape: tuple[int, ...]) -> None:
@@ -298,7 +303,7 @@ def _loop(
     settings: TrainSettings,
     corruption: Corruption,
     run: Path,
-    rows: str,
+    keep: dict[str, Any],
     state: dict[str, Any] | None,
     history: list[dict[str, float]],
     where: torch.device,
@@ -309,7 +314,6 @@ def _loop(
     per_epoch = steps_in_epoch(len(parts.train), settings.batch_size)
     epochs = settings.epochs if settings.steps is None else math.ceil(settings.steps / per_epoch)
     train, val = parts.train.to(where), parts.val.to(where)
-    keep = {"rows": rows, "threads": torch.get_num_threads(), "device": where.type}
     with talk.track("training", settings.steps or epochs * per_epoch) as advance:
         for epoch in fit(trained.network, train, val, settings, corruption, state, advance):
             history = [*history, {"epoch": epoch.number, **epoch.metrics}]
