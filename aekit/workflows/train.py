@@ -268,7 +268,7 @@ def _digest(parts: Parts) -> str:
     for rows in (parts.train, parts.val):
         for tensor in (rows.x, *(() if rows.target is None else (rows.target,))):
             digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(tensor.numpy().data)
+            digest.update(tensor.contiguous().numpy())
     return digest.hexdigest()
 
 
