@@ -2,6 +2,7 @@
 
 from aekit.kernels._registry import CHOICES, KERNELS, Kernel, runs_triton, use, why_no_triton
 from aekit.kernels.conv import conv
+from aekit.kernels.conv_transpose import conv_transpose
 from aekit.kernels.linear import linear
 from aekit.kernels.reparameterize import gaussian_kl, reparameterize
 from aekit.kernels.sample_error import sample_error
@@ -11,6 +12,7 @@ __all__ = [
     "KERNELS",
     "Kernel",
     "conv",
+    "conv_transpose",
     "gaussian_kl",
     "linear",
     "reparameterize",

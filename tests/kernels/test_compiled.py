@@ -41,7 +41,7 @@ def facts(tensors, device):
 
 mode = FakeTensorMode()
 for kernel in KERNELS.values():
-    for make_inputs, shape in itertools.product(kernel.make_inputs.values(), kernel.shapes):
+    for make_inputs, shape in itertools.product(kernel.make_inputs.values(), kernel.shapes[-2:]):
         inputs = make_inputs(shape, dtype=torch.float16, device="cpu")
         truth = facts(forward_backward(kernel.reference, inputs), "cpu")
         with mode:

@@ -1,10 +1,14 @@
 """What the layers share: activations, their slopes, and arguments that are refused; on both paths."""
 
+from functools import partial
+
 import pytest
 import torch
+from torch.autograd import gradcheck, gradgradcheck
 
-from aekit.kernels import linear, use
+from aekit.kernels import KERNELS, linear, use
 from aekit.kernels._epilogue import ACTIVATIONS
+from aekit.kernels._parity import as_double, strays
 from aekit.layers import ACTIVATIONS as LAYERS
 
 
@@ -25,6 +29,16 @@ def test_large_values_give_what_torch_gives(activation, device):
     torch.testing.assert_close(y, expected)
     (slope,), (own,) = torch.autograd.grad(y.sum(), x), torch.autograd.grad(expected.sum(), x)
     torch.testing.assert_close(slope, own)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_activation_is_as_exact_as_torch_and_twice_differentiable(activation, device):
+    make_inputs = partial(KERNELS["linear"].make_inputs["tanh"], activation=activation)
+    for dtype in (torch.float32, torch.float16):
+        assert strays(KERNELS["linear"], make_inputs((33, 20), dtype=dtype, device=device)) == []
+    inputs = as_double(make_inputs((3, 4), dtype=torch.float32, device=device))
+    assert gradcheck(linear, inputs, fast_mode=True)
+    assert gradgradcheck(linear, inputs, fast_mode=True)
 
 
 def test_wrong_arguments_are_refused():

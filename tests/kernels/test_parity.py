@@ -8,7 +8,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from aekit.kernels import KERNELS, Kernel, _registry
 from aekit.kernels._parity import as_double, forward_backward, strays
 
-LAYERS = ("linear", "conv")  # a gradient of theirs may not depend on x
+LAYERS = ("linear", "conv", "conv_transpose")  # a gradient of theirs may not depend on x
 GPU = torch.cuda.is_available()
 DTYPES = [torch.float32, torch.float16, torch.bfloat16] if GPU else [torch.float32, torch.float16]
 VARIANTS = [(name, variant) for name, kernel in KERNELS.items() for variant in kernel.make_inputs]
