@@ -84,6 +84,8 @@ def conv(
     """
     stride, padding = pair(stride, x.ndim - 2), pair(padding, x.ndim - 2)
     check(x, weight, bias, (weight.shape[1], weight.shape[0]), stride, padding, activation)
+    if any(n + 2 * p < k for n, k, p in zip(x.shape[2:], weight.shape[2:], padding, strict=True)):
+        raise ValueError(f"{list(weight.shape[2:])} taps do not fit {list(x.shape[2:])} padded by {padding}")
     if not runs_triton(x):
         return conv_reference(x, weight, bias, stride, padding, activation)
     if x.ndim == 3:

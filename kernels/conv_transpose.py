@@ -93,6 +93,9 @@ def conv_transpose(
     check(x, weight, bias, (weight.shape[0], weight.shape[1]), stride, padding, activation)
     if len(extra) != len(stride) or any(not 0 <= e < s for e, s in zip(extra, stride, strict=True)):
         raise ValueError(f"output_padding must be less than stride: {extra}, {stride}")
+    geometry = zip(x.shape[2:], weight.shape[2:], stride, padding, extra, strict=True)
+    if any((n - 1) * s - 2 * p + k + e < 1 for n, k, s, p, e in geometry):
+        raise ValueError(f"padding of {padding} leaves nothing of {list(x.shape[2:])}")
     if not runs_triton(x):
         return conv_transpose_reference(x, weight, bias, stride, padding, extra, activation)
     if x.ndim == 3:

@@ -55,5 +55,9 @@ def test_wrong_arguments_are_refused():
             layer(x, weight, stride=(1, 2))
         with pytest.raises(ValueError, match=r"bias must be \(3,\)"):
             layer(x, weight, torch.zeros(2))
+    with pytest.raises(ValueError, match=r"\[3\] taps do not fit \[2\] padded by \[0\]"):
+        conv(x[..., :2], weight)
+    with pytest.raises(ValueError, match=r"padding of \[2\] leaves nothing of \[1\]"):
+        conv_transpose(x[..., :1], weight, padding=2)
     with pytest.raises(ValueError, match="output_padding must be less than stride"):
         conv_transpose(x, weight, stride=2, output_padding=2)
