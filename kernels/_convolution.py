@@ -36,15 +36,18 @@ def _convolve(
     o_blocks: tl.constexpr = (C_OUT + BLOCK_O - 1) // BLOCK_O
     i_blocks: tl.constexpr = (C_IN + BLOCK_I - 1) // BLOCK_I
     wide = tl.float64 if y_ptr.dtype.element_ty == tl.float64 else tl.float32
-    b, oh, ow = _places((tl.program_id(0) // o_blocks).to(tl.int64) * BLOCK_P, BLOCK_P, MH, MW)
-    o = tl.program_id(0) % o_blocks * BLOCK_O + tl.arange(0, BLOCK_O)
+    phases: tl.constexpr = SH * SW if TRANSPOSED else 1  # neighbours in the grid: they read and fill the same lines
+    block = tl.program_id(0) // phases
+    b, oh, ow = _places((block // o_blocks).to(tl.int64) * BLOCK_P, BLOCK_P, MH, MW)
+    o = block % o_blocks * BLOCK_O + tl.arange(0, BLOCK_O)
     i = tl.arange(0, BLOCK_I)
     if TRANSPOSED:  # output stride * m + phase takes tap rest + stride * j from input m + lead - j
-        lead_h, rest_h = (tl.program_id(1) // SW + PH) // SH, (tl.program_id(1) // SW + PH) % SH
-        lead_w, rest_w = (tl.program_id(1) % SW + PW) // SW, (tl.program_id(1) % SW + PW) % SW
+        phase_h, phase_w = tl.program_id(0) % phases // SW, tl.program_id(0) % SW
+        lead_h, rest_h = (phase_h + PH) // SH, (phase_h + PH) % SH
+        lead_w, rest_w = (phase_w + PW) // SW, (phase_w + PW) % SW
         taps_h, taps_w = (KH - rest_h + SH - 1) // SH, (KW - rest_w + SW - 1) // SW
         h, w = oh + lead_h, ow + lead_w
-        oh, ow = oh * SH + tl.program_id(1) // SW, ow * SW + tl.program_id(1) % SW
+        oh, ow = oh * SH + phase_h, ow * SW + phase_w
     else:
         taps_h, taps_w = KH, KW
         h, w = oh * SH - PH, ow * SW - PW
@@ -147,7 +150,7 @@ def convolve(
     phases = stride if transposed else (1, 1)
     m_h, m_w = (-(-n // s) for n, s in zip(size, phases, strict=True))
     blocks = -(-B * m_h * m_w // sizes["BLOCK_P"]) * -(-c_out // sizes["BLOCK_O"])
-    wrap_triton(_convolve)[(blocks, phases[0] * phases[1])](
+    wrap_triton(_convolve)[(blocks * phases[0] * phases[1],)](
         rows, weight, x if bias is None else bias, y, B, H, W, size[0], size[1], m_h, m_w,
         w_in=weight.stride(1), w_out=weight.stride(0), w_h=weight.stride(2), w_w=weight.stride(3),
         C_IN=c_in, C_OUT=c_out, KH=weight.shape[2], KW=weight.shape[3], SH=stride[0], SW=stride[1],
