@@ -1,4 +1,4 @@
-"""conv and conv_transpose over all kernel sizes and strides, and what they refuse."""
+"""conv and conv_transpose over kernel sizes and strides, and what they refuse."""
 
 import pytest
 import torch
@@ -9,8 +9,8 @@ from aekit.kernels._parity import strays
 
 @pytest.mark.parametrize("name", ["conv", "conv_transpose"])
 @pytest.mark.parametrize("stride", [1, 2, 4])
-@pytest.mark.parametrize("kernel_size", [1, 2, 3, 4, 5, 7, 8, 11])
-def test_every_kernel_size_and_stride_is_as_exact_as_torch(name, stride, kernel_size, device):
+@pytest.mark.parametrize("kernel_size", [1, 2, 4, 7, 11])
+def test_kernel_sizes_and_strides_are_as_exact_as_torch(name, stride, kernel_size, device):
     x = torch.randn(2, 2, 13, device=device, requires_grad=True)
     weight = torch.randn(2, 2, kernel_size, device=device, requires_grad=True)
     extra = [stride - 1] if name == "conv_transpose" else []
