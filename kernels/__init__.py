@@ -1,6 +1,9 @@
 """Triton kernels, each beside the torch reference that defines it; `KERNELS` lists them, `use` chooses the path."""
 
 from aekit.kernels._registry import CHOICES, KERNELS, Kernel, runs_triton, use, why_no_triton
+from aekit.kernels.conv import conv
+from aekit.kernels.conv_transpose import conv_transpose
+from aekit.kernels.linear import linear
 from aekit.kernels.reparameterize import gaussian_kl, reparameterize
 from aekit.kernels.sample_error import sample_error
 
@@ -8,7 +11,10 @@ __all__ = [
     "CHOICES",
     "KERNELS",
     "Kernel",
+    "conv",
+    "conv_transpose",
     "gaussian_kl",
+    "linear",
     "reparameterize",
     "runs_triton",
     "sample_error",

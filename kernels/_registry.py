@@ -53,6 +53,8 @@ class Kernel:
     make_inputs: dict[str, Callable[..., Inputs]]  # variant -> arguments for (shape, dtype=, device=)
     shapes: tuple[tuple[int, ...], ...]  # for parity, each in every variant: odd sizes break masks
     bench: tuple[tuple[str, tuple[int, ...]], ...]  # (variant, shape) for speed: sizes that users have
+    sample: tuple[int, ...] = (18,)  # shape without the batch, for what else is tested
+    tiny: tuple[int, ...] = (3,)  # the same with few values, for derivatives
 
 
 KERNELS: dict[str, Kernel] = {}

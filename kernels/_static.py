@@ -88,9 +88,15 @@ def source(function: Any, arguments: dict[str, Any]) -> Any:
     return ASTSource(function, signature, constants, attributes)
 
 
+def options(arguments: dict[str, Any]) -> dict[str, int]:
+    """What a launch says of warps and stages besides the function's own arguments."""
+    return {name: arguments[name] for name in ("num_warps", "num_stages") if name in arguments}
+
+
 def compile_for(architecture: int, function: Any, arguments: dict[str, Any]) -> Any:
     """The compiled kernel; its `asm` holds ptx and cubin."""
-    return triton.compile(source(function, arguments), target=GPUTarget("cuda", architecture, 32))
+    target = GPUTarget("cuda", architecture, 32)
+    return triton.compile(source(function, arguments), target=target, options=options(arguments))
 
 
 def usage(cubin: bytes) -> dict[str, int]:
@@ -110,7 +116,7 @@ def costs(dtype: torch.dtype, architectures: tuple[int, ...] = ARCHITECTURES) ->
             # 16 samples specialise as any multiple of 16 does, and take no memory
             inputs = kernel.make_inputs[variant]((16, *shape[1:]), dtype=dtype, device="cpu")
             for function, arguments in launches(kernel, inputs):
-                digest = source(function, arguments).hash()
+                digest = source(function, arguments).hash() + str(options(arguments))
                 if digest in seen:
                     continue
                 seen.add(digest)
