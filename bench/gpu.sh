@@ -18,6 +18,19 @@ export PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 PYTHONDO
 status=0
 # eight minutes in all: each part is cut where it takes longer, and what it wrote until then stays
 # a new torch may warn of anything: that is no reason to have no figures
-timeout 180 "$python" -P -m pytest tests/kernels -p no:cacheprovider -W default 2>&1 | tee "$OUT/parity.txt" || status=1
+# parity compiles hundreds of kernels: a process for each operation, and one for the other tests
+names='from aekit.kernels import KERNELS
+for name in KERNELS: print(" and not ".join([name, *(other for other in KERNELS if name in other and name != other)]))'
+mapfile -t parts < <("$python" -P -c "$names")
+jobs=()
+for part in "${parts[@]}" ""; do
+    file="$OUT/parity-${part%% *}.txt"
+    what=(tests/kernels/test_parity.py -k "$part")
+    [ -n "$part" ] || { file="$OUT/parity.txt"; what=(tests/kernels --ignore tests/kernels/test_parity.py); }
+    timeout 200 "$python" -P -m pytest "${what[@]}" -p no:cacheprovider -W default > "$file" 2>&1 &
+    jobs+=($!)
+done
+for job in "${jobs[@]}"; do wait "$job" || status=1; done
+tail -n 3 "$OUT"/parity*.txt
 timeout 240 "$python" -P bench/kernels.py 2>&1 | tee "$OUT/kernels.txt" || status=1
 exit $status
