@@ -20,7 +20,8 @@ from aekit.files import whole
 from aekit.models import MODELS, build
 from aekit.trained import Mixture, TrainedModel
 
-FORMAT = 1
+FORMAT = 1  # of the model file
+RESUME_FORMAT = 2
 _PLAIN = (
     *("recipe", "model", "settings", "sample_shape", "kind", "sampling_rate", "error", "corruption", "classes"),
     *("normal", "columns", "windowed", "precision", "data", "fingerprint", "figures"),
@@ -78,19 +79,17 @@ def _rebuild(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> 
     if header["model"] not in MODELS:
         raise AekitError(f"{path}: this aekit has no model {header['model']!r}; update aekit")
     sample_shape = tuple(int(n) for n in header["sample_shape"])
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in header["settings"].items()}
+    settings = _tuples(header["settings"])
     network = build(header["model"], sample_shape, settings)
     network.load_state_dict({k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")})
     network.eval()
-    told: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in header["normalisation"].items()}
-    normalisation = Normalisation(**told)
+    normalisation = Normalisation(**_tuples(header["normalisation"]))
     pca = PCA(tensors["pca/mean"], tensors["pca/components"]) if "pca/mean" in tensors else None
     mixture = None
     if "mixture/weights" in tensors:
         mixture = Mixture(*(tensors[f"mixture/{name}"] for name in ("weights", "means", "factors")))
-    plain = {name: header[name] for name in _PLAIN} | {"sample_shape": sample_shape, "settings": settings}
-    for name in ("corruption", "classes", "normal", "columns"):
-        plain[name] = None if plain[name] is None else tuple(plain[name])
+    plain = {name: header[name] for name in _PLAIN if name in header}  # an older file lacks some: they have defaults
+    plain = _tuples(plain) | {"sample_shape": sample_shape, "settings": settings}
     return TrainedModel(
         network=network,
         normalisation=normalisation,
@@ -103,13 +102,18 @@ def _rebuild(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> 
     )
 
 
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """Lists, which is what JSON makes of tuples, as tuples again."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+
 def save_resume(state: dict[str, Any], path: Path) -> None:
     """The state of an Epoch and what the caller adds (plain values, pictures by name), for `load_resume`."""
     plain = {k: v for k, v in state.items() if k not in ("optimisers", *_GROUPS)}
     tensors = {f"{group}/{name}": value for group in _GROUPS for name, value in state.get(group, {}).items()}
     for i, optimiser in enumerate(state["optimisers"]):
         tensors |= {f"optimiser{i}/{name}": value for name, value in optimiser.items()}
-    _write(path, tensors, {"resume": plain | {"format": FORMAT, "optimisers": len(state["optimisers"])}})
+    _write(path, tensors, {"resume": plain | {"format": RESUME_FORMAT, "optimisers": len(state["optimisers"])}})
 
 
 def load_resume(path: Path) -> dict[str, Any]:
@@ -118,7 +122,7 @@ def load_resume(path: Path) -> dict[str, Any]:
     if "resume" not in headers:
         raise AekitError(f"{path}: not a resume file of aekit; name a run folder, as in --resume runs/conv-mnist-1")
     plain = headers["resume"]
-    if plain.get("format") != FORMAT:
+    if plain.get("format") != RESUME_FORMAT:
         raise AekitError(f"{path}: written by another version of aekit; start the run again")
     optimisers = [f"optimiser{i}" for i in range(plain["optimisers"])]
     groups: dict[str, dict[str, Tensor]] = {name: {} for name in (*_GROUPS, *optimisers)}

@@ -8,12 +8,13 @@ totals once more.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aekit.kernels._registry import jit, tl, wrap_triton
+from aekit.kernels._registry import jit, reference_gradients, tl, wrap_triton
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
@@ -28,6 +29,28 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 TILE = 2048  # values that a program of `_backward` reads at a time
 PARTS = 1024  # programs that share the rows: enough for every GPU
+
+
+def layer_autograd(reference: Callable[..., Tensor], backward: Callable[..., Any]) -> tuple[Any, Any]:
+    """What `triton_op` asks of a layer (x, weight, bias, *settings) -> y: its gradients, and what is kept for them.
+
+    `backward` takes (grad, x, weight, bias, y, *settings) and which of the three gradients are wanted.
+    """
+
+    def setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, weight, bias, *ctx.settings = inputs
+        ctx.save_for_backward(x, weight, bias, output)
+
+    def gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, y = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return tuple(reference_gradients(reference, (x, weight, bias, *ctx.settings), [grad]))
+        wanted = list(ctx.needs_input_grad[:3])
+        found = backward(grad, x, weight, bias, y, *ctx.settings, *wanted)
+        kept = (gradient if want else None for gradient, want in zip(found, wanted, strict=True))
+        return (*kept, *(None for _ in ctx.settings))
+
+    return gradients, setup
 
 
 @jit

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aekit.kernels._convolution import check, convolve, flat_rows, pair, total_gradient, weight_gradient
-from aekit.kernels._epilogue import ACTIVATIONS, from_total
-from aekit.kernels._registry import KERNELS, Inputs, Kernel, reference_gradients, runs_triton, triton_op
+from aekit.kernels._epilogue import ACTIVATIONS, from_total, layer_autograd
+from aekit.kernels._registry import KERNELS, Inputs, Kernel, runs_triton, triton_op
 
 Numbers = int | Sequence[int]
 
@@ -37,29 +37,6 @@ def _forward(
     return convolve(x, weight.transpose(0, 1), bias, size, stride, padding, activation, transposed=True)
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, bias, *ctx.settings = inputs
-    ctx.save_for_backward(x, weight, bias, output)
-
-
-def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    x, weight, bias, y = ctx.saved_tensors
-    if torch.is_grad_enabled():
-        return tuple(reference_gradients(conv_transpose_reference, (x, weight, bias, *ctx.settings), [grad]))
-    wanted = list(ctx.needs_input_grad[:3])
-    found = _backward_op(grad, x, weight, bias, y, *ctx.settings, *wanted)
-    gradients = (gradient if want else None for gradient, want in zip(found, wanted, strict=True))
-    return (*gradients, None, None, None, None)
-
-
-@triton_op("conv_transpose", _gradients, _setup)
-def _forward_op(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
-    output_padding: Sequence[int], activation: str,
-) -> Tensor:  # fmt: skip
-    return _forward(x, weight, bias, stride, padding, output_padding, activation)
-
-
 @triton_op("conv_transpose_backward")
 def _backward_op(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, y: Tensor, stride: Sequence[int],
@@ -77,6 +54,14 @@ def _backward_op(
     if to_weight:
         grad_weight = weight_gradient(x, grad, weight.shape[2:], stride, padding)
     return grad_x, grad_weight, grad_bias
+
+
+@triton_op("conv_transpose", *layer_autograd(conv_transpose_reference, _backward_op))
+def _forward_op(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
+    output_padding: Sequence[int], activation: str,
+) -> Tensor:  # fmt: skip
+    return _forward(x, weight, bias, stride, padding, output_padding, activation)
 
 
 def conv_transpose(

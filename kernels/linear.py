@@ -19,13 +19,13 @@ from aekit.kernels._epilogue import (
     epilogue_backward,
     from_total,
     input_precision,
+    layer_autograd,
 )
 from aekit.kernels._registry import (
     KERNELS,
     Inputs,
     Kernel,
     jit,
-    reference_gradients,
     runs_triton,
     tl,
     triton_op,
@@ -113,25 +113,6 @@ def _grad_weight(grad: Tensor, x: Tensor) -> Tensor:
     return sums.sum(dim=0).to(grad.dtype)
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, bias, ctx.activation = inputs
-    ctx.save_for_backward(x, weight, bias, output)
-
-
-def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    x, weight, bias, y = ctx.saved_tensors
-    if torch.is_grad_enabled():
-        return tuple(reference_gradients(linear_reference, (x, weight, bias, ctx.activation), [grad]))
-    wanted = list(ctx.needs_input_grad[:3])
-    found = _backward_op(grad, x, weight, bias, y, ctx.activation, *wanted)
-    return (*(gradient if want else None for gradient, want in zip(found, wanted, strict=True)), None)
-
-
-@triton_op("linear", _gradients, _setup)
-def _forward_op(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
-    return _forward(x, weight, bias, activation)
-
-
 @triton_op("linear_backward")
 def _backward_op(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, y: Tensor, activation: str,
@@ -142,6 +123,11 @@ def _backward_op(
     grad, grad_bias = epilogue_backward(grad.contiguous(), saved, activation, to_bias)
     grad_x = _grad_x(grad, weight) if to_x else x.new_empty(0)
     return grad_x, _grad_weight(grad, x) if to_weight else x.new_empty(0), grad_bias
+
+
+@triton_op("linear", *layer_autograd(linear_reference, _backward_op))
+def _forward_op(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+    return _forward(x, weight, bias, activation)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:

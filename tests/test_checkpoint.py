@@ -56,6 +56,15 @@ def test_newer_format_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) ->
         checkpoint.load(file)
 
 
+def test_fields_that_an_older_file_lacks_have_defaults(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    younger = {"classes", "columns", "windowed"}
+    monkeypatch.setattr(checkpoint, "_PLAIN", tuple(name for name in checkpoint._PLAIN if name not in younger))
+    checkpoint.save(trained(), file)
+    monkeypatch.undo()
+    after = checkpoint.load(file)
+    assert (after.classes, after.columns, after.windowed, after.normal) == (None, (), False, ("1",))
+
+
 def test_somebody_elses_safetensors_is_refused(file: Path) -> None:
     save_file({"w": torch.ones(3)}, file)
     with pytest.raises(AekitError, match="not an aekit model"):

@@ -154,11 +154,9 @@ def train(
     checkpoint.save(trained, run / MODEL_FILE)
     with whole(run / REPORT_FILE, force=True) as temporary:
         temporary.write_text(training_page(trained, settings, parts, history, stages.pictures, figures, corruption))
-    if figures.get("pca_val_error") is not None and figures["val_error"] > figures["pca_val_error"]:
-        talk.say(
-            f"the model's error, {figures['val_error']:.4g}, is above that of PCA, {figures['pca_val_error']:.4g}: "
-            "it needs more --epochs, or another --lr or recipe"
-        )
+    own, pca = figures["val_error"], figures.get("pca_val_error")
+    if own is not None and pca is not None and own > pca:
+        talk.say(f"error {own:.4g}, PCA's is {pca:.4g}: the model needs more --epochs, or another --lr or recipe")
     figures["start_up_seconds"] = start_up
     figures["seconds"] = clock.seconds
     return figures
