@@ -516,3 +516,8 @@ def test_time_axes_have_readable_units(rate, unit, last):
 )
 def test_time_units_follow_the_length_of_a_trace(seconds, unit):
     assert time_axis(100, 100 / seconds, "series")[1] == f"time ({unit})"
+
+
+def test_where_nothing_is_flagged_the_page_says_so_and_names_no_threshold():
+    section = reports.scores_section(np.arange(3.0), np.arange(3.0), None, math.inf, "auto", {})
+    assert section.text == "Rule auto: none of 3 samples is flagged."

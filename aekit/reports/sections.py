@@ -352,7 +352,9 @@ def scores_section(
         note += " Anomalies among the samples lift the left end." if anomalous is None else ""
         pictures.append(Picture(calibration_figure(normal, len(calibration)), "Calibration", note))
     text = f"Rule {rule}"
-    if threshold is not None:
+    if threshold == math.inf:
+        text += f": none of {_count(len(scores), 'sample')} is flagged"
+    elif threshold is not None:
         flagged = np.asarray(scores, np.float64) > threshold  # NumPy would round the threshold to float32
         text += f", threshold {number(float(threshold))}: {flagged.sum():,} of {_count(len(scores), 'sample')} above"
         if anomalous is not None:
