@@ -7,6 +7,7 @@ scale each, since one scale would leave most of them invisible; a recipe may ask
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import product
 from typing import Literal
 
@@ -59,14 +60,17 @@ class Normalisation:
             scale = (wide - offset).flatten(1).std(dim=1, correction=0).view(-1, *[1] * (raw.dim() - 1))
             scale = torch.where(scale > 0, scale, torch.ones_like(scale))
             return ((wide - offset) / scale).float(), offset, scale
-        dtype = torch.float64 if raw.dtype in _WIDE else torch.float32
-        shape = (1, -1, *[1] * (raw.dim() - 2)) if self.per != "column" else (1, *raw.shape[1:])
-        offset = torch.tensor(self.offset, dtype=dtype, device=raw.device).view(shape)
-        scale = torch.tensor(self.scale, dtype=dtype, device=raw.device).view(shape)
-        x = raw.to(dtype)
+        offset, scale = self.constants(raw)
+        x = raw.to(offset.dtype)
         if any(self.offset):
             x = x - offset
         return (x * (1 / scale)).float(), offset, scale
+
+    def constants(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """`offset` and `scale` beside samples (B, C, ...), on their device, in float64 where float32 is not exact."""
+        dtype = torch.float64 if raw.dtype in _WIDE else torch.float32
+        shape = (1, -1, *[1] * (raw.dim() - 2)) if self.per != "column" else (1, *raw.shape[1:])
+        return _tensor(self.offset, dtype, shape, raw.device), _tensor(self.scale, dtype, shape, raw.device)
 
     @property
     def unit(self) -> float | None:
@@ -75,6 +79,12 @@ class Normalisation:
 
 
 _WIDE = (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)  # not exact in float32
+
+
+@lru_cache(maxsize=64)  # numbers that are sent anew for each batch make a GPU wait
+def _tensor(values: tuple[float, ...], dtype: torch.dtype, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device).view(shape)
 
 
 def undo(x: Tensor, offset: Tensor, scale: Tensor) -> Tensor:

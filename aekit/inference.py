@@ -293,12 +293,9 @@ def between(trained: TrainedModel, first: Array, last: Array, steps: int, run: R
 def decode(trained: TrainedModel, latents: Array, run: Run) -> NDArray[np.float32]:
     """Latents (K, D) as samples (K, C, ...) in the units of the training data."""
     parts = []
-    norm = trained.normalisation
     for start in range(0, len(latents), run.batch_size):
         z = torch.from_numpy(latents[start : start + run.batch_size]).to(run.device)
         with precision_context(run.precision, run.device):
             x_hat = trained.network.decode(z).float()  # type: ignore[operator]
-        shape = (1, -1, *[1] * (x_hat.dim() - 2)) if norm.per != "column" else (1, *x_hat.shape[1:])
-        offset, scale = (torch.tensor(v, device=run.device).view(shape) for v in (norm.offset, norm.scale))
-        parts.append(undo(x_hat, offset, scale).float().cpu().numpy())
+        parts.append(undo(x_hat, *trained.normalisation.constants(x_hat)).float().cpu().numpy())
     return np.concatenate(parts)

@@ -19,9 +19,10 @@ RMS = 0.2  # of an update, as AdamW's
 
 
 class Muon(torch.optim.Optimizer):
-    """For weights of two dimensions and more; biases belong to another optimiser."""
+    """For weights of two dimensions and more; biases belong to another optimiser. A learning rate that changes while
+    steps are replayed as a CUDA graph must be a tensor."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0):
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float | Tensor, weight_decay: float = 0.0):
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -41,7 +42,7 @@ class Muon(torch.optim.Optimizer):
                     matrix = done if parameter.shape[0] == rows else done.T
                     if group["weight_decay"]:
                         parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.sub_(matrix.reshape(parameter.shape), alpha=size)
+                    parameter.sub_(matrix.reshape(parameter.shape) * size)
 
     def _momentum(self, parameter: nn.Parameter) -> Tensor:
         """The Nesterov update as a matrix."""

@@ -7,7 +7,8 @@ the state that `resume` needs is weights, optimiser and counters. Inside an epoc
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
@@ -19,6 +20,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from aekit.batches import Rows
 from aekit.corruptions import Corruption, corrupt
+from aekit.graphs import Graphed
 from aekit.objectives import ERRORS, Phase, mse, objective
 from aekit.optimisers import Muon
 from aekit.records import Output
@@ -55,6 +57,7 @@ class Epoch:
     number: int  # from 1
     metrics: dict[str, float]
     is_best: bool
+    notes: tuple[str, ...]  # lines for the user
     state: Callable[[], dict[str, Any]] = field(repr=False)  # all that `resume` needs: tensors and plain values
 
 
@@ -98,51 +101,26 @@ def fit(
     device = train.x.device
     per_epoch = steps_in_epoch(len(train), settings.batch_size)
     total = settings.steps if settings.steps is not None else settings.epochs * per_epoch
-    phases = phases_of(model, settings)
-    optimisers = [_optimisers(phase, settings) for phase in phases]
+    step = _Step(model, train, settings, corruption)
     done, stale = 0, 0
     lowest: Tensor | None = None  # validation errors (N,) of the epoch with the lowest mean
     if resume is not None:
         done, stale = resume["step"], resume["stale"]
         lowest = resume["validation"].get("lowest")
         model.load_state_dict(resume["model"])
-        for optimiser, state in zip(chain(*optimisers), resume["optimisers"], strict=True):
-            _restore(optimiser, state)
-    noise = torch.Generator(device)
-    seeds = [seed for name, seed in model.named_buffers() if name.rpartition(".")[2] == "seed"]
-
+        step.restore(resume["optimisers"])
     while done < total and (settings.patience is None or stale < settings.patience):
         started = time.perf_counter()
         number = done // per_epoch + 1
         order = _order(len(train), per_epoch * min(settings.batch_size, len(train)), mix(settings.seed, number), device)
         indices = order.view(per_epoch, -1)[: total - done]
-        sums: dict[str, tuple[Tensor, int]] = {}  # of what phases log, and how often they did
         model.train()
         for index in indices:
-            _seed_step(seeds, noise, mix(settings.seed, 1, done))
-            batch = train.batch(index)
-            batch = batch._replace(x=corrupt(batch.x, corruption, noise))
-            for phase, movers in zip(phases, optimisers, strict=True):
-                if done % phase.every:
-                    continue
-                for parameter in phase.parameters:
-                    parameter.grad = None
-                with precision_context(settings.precision, device):
-                    losses = phase.loss(batch)
-                losses["loss"].backward()  # type: ignore[no-untyped-call]
-                if settings.clip is not None:
-                    clip_grad_norm_(phase.parameters, settings.clip)
-                for optimiser in movers:
-                    optimiser.param_groups[0]["lr"] = (phase.lr or settings.lr) * _schedule(settings, done / total)
-                    optimiser.step()
-                for name, value in losses.items():
-                    key = name if len(phases) == 1 else f"{phase.name}_{name}"
-                    total_value, count = sums.get(key, (torch.zeros((), device=device), 0))
-                    sums[key] = total_value + value.detach(), count + 1
+            step(index, done, done / total)
             done += 1
             progress(done)
 
-        metrics = {_column(key): float(value) / count for key, (value, count) in sums.items()}
+        metrics = step.means()
         trained_seconds = time.perf_counter() - started
         model.eval()
         is_best = True
@@ -160,12 +138,94 @@ def fit(
             number,
             metrics,
             is_best,
+            step.notes(),
             lambda counters=counters: {  # type: ignore[misc]
                 **counters,
                 "model": model.state_dict(),
-                "optimisers": [_state(optimiser) for optimiser in chain(*optimisers)],
+                "optimisers": [_state(optimiser) for optimiser in chain(*step.optimisers)],
             },
         )
+
+
+class _Step:
+    """One step of training over fixed tensors, so that on CUDA a graph can be replayed: one for each combination of
+    phases that falls due. What is logged is summed on the device and fetched once an epoch."""
+
+    def __init__(self, model: nn.Module, train: Rows, settings: TrainSettings, corruption: Corruption):
+        self.train, self.settings, self.corruption = train, settings, corruption
+        self.device = train.x.device
+        self.phases = phases_of(model, settings)
+        self.optimisers = [_optimisers(phase, settings, self.device) for phase in self.phases]
+        self.noise = torch.Generator(self.device)
+        self.seeds = [seed for name, seed in model.named_buffers() if name.rpartition(".")[2] == "seed"]
+        self.index = torch.zeros(min(settings.batch_size, len(train)), dtype=torch.int64, device=self.device)
+        self.sums: dict[str, Tensor] = {}
+        self.counts: Counter[str] = Counter()
+        self.graphs: dict[tuple[bool, ...], Graphed] = {}
+        self.told: set[str] = set()
+
+    def __call__(self, index: Tensor, number: int, progress: float) -> None:
+        """Rows `index` (B,) in step `number`, at a share `progress` of the run."""
+        self._seed(mix(self.settings.seed, 1, number))
+        self.index.copy_(index)
+        due = tuple(number % phase.every == 0 for phase in self.phases)
+        for phase, movers in zip(self.phases, self.optimisers, strict=True):
+            for optimiser in movers:
+                rate = (phase.lr or self.settings.lr) * _schedule(self.settings, progress)
+                optimiser.param_groups[0]["lr"].fill_(rate)
+        if due not in self.graphs:
+            self.graphs[due] = Graphed(lambda: self._run(due), self.device, [self.noise])
+        self.graphs[due]()
+        self.counts.update(phase.name for phase, is_due in zip(self.phases, due, strict=True) if is_due)
+
+    def _run(self, due: Sequence[bool]) -> None:
+        batch = self.train.batch(self.index)
+        batch = batch._replace(x=corrupt(batch.x, self.corruption, self.noise))
+        for phase, movers, is_due in zip(self.phases, self.optimisers, due, strict=True):
+            if not is_due:
+                continue
+            for parameter in phase.parameters:
+                parameter.grad = None
+            with precision_context(self.settings.precision, self.device):
+                losses = phase.loss(batch)
+            losses["loss"].backward()  # type: ignore[no-untyped-call]
+            if self.settings.clip is not None:
+                clip_grad_norm_(phase.parameters, self.settings.clip)
+            for optimiser in movers:
+                optimiser.step()
+            for name, value in losses.items():
+                key = name if len(self.phases) == 1 else f"{phase.name}_{name}"
+                if key not in self.sums:
+                    self.sums[key] = torch.zeros((), device=self.device)
+                self.sums[key] += value.detach()
+
+    def means(self) -> dict[str, float]:
+        """What the phases logged, a mean over their steps since the last call."""
+        found = {}
+        for phase in self.phases:
+            own = [key for key in self.sums if len(self.phases) == 1 or key.startswith(f"{phase.name}_")]
+            for key in own if self.counts[phase.name] else []:
+                found[_column(key)] = float(self.sums[key]) / self.counts[phase.name]
+                self.sums[key].zero_()
+        self.counts.clear()
+        return found
+
+    def restore(self, states: Sequence[dict[str, Tensor]]) -> None:
+        """The optimisers as they were."""
+        for optimiser, state in zip(chain(*self.optimisers), states, strict=True):
+            _restore(optimiser, state)
+
+    def notes(self) -> tuple[str, ...]:
+        """What the user has not been told yet: that a step is not replayed as a CUDA graph."""
+        failures = {graph.failure for graph in self.graphs.values() if graph.failure} - self.told
+        self.told |= failures
+        return tuple(f"a step cannot be recorded as a CUDA graph and runs without ({why})" for why in sorted(failures))
+
+    def _seed(self, seed: int) -> None:
+        self.noise.manual_seed(seed)
+        torch.manual_seed(seed)  # dropout draws from the global generator
+        for own in self.seeds:  # of layers that draw in a kernel
+            own.fill_(seed)
 
 
 def phases_of(model: nn.Module, settings: TrainSettings) -> list[Phase]:
@@ -229,13 +289,6 @@ def _order(rows: int, wanted: int, seed: int, device: torch.device) -> Tensor:
     return torch.cat([order, order[: wanted - rows]]).to(device)
 
 
-def _seed_step(seeds: list[Tensor], noise: torch.Generator, seed: int) -> None:
-    noise.manual_seed(seed)
-    torch.manual_seed(seed)  # dropout draws from the global generator
-    for own in seeds:  # of layers that draw in a kernel
-        own.fill_(seed)
-
-
 def _schedule(settings: TrainSettings, progress: float) -> float:
     """Factor of the learning rate at a share of the run: cosine up from 1/25, cosine down to 0 (Smith & Topin 2019)."""
     if settings.schedule == "constant":
@@ -245,14 +298,20 @@ def _schedule(settings: TrainSettings, progress: float) -> float:
     return (1 + math.cos(math.pi * (progress - settings.warmup) / (1 - settings.warmup))) / 2
 
 
-def _optimisers(phase: Phase, settings: TrainSettings) -> list[torch.optim.Optimizer]:
-    """AdamW for all parameters, or Muon for the large matrices and AdamW for the others."""
-    lr = phase.lr or settings.lr
+def _optimisers(phase: Phase, settings: TrainSettings, device: torch.device) -> list[torch.optim.Optimizer]:
+    """AdamW for all parameters, or Muon for the large matrices and AdamW for the others; a learning rate is a tensor."""
+
+    def lr() -> Tensor:
+        return torch.tensor(phase.lr or settings.lr, device=device)
+
+    is_cuda = device.type == "cuda"
     large = [settings.optimiser == "muon" and _suits_muon(p) for p in phase.parameters]
     matrices = [p for p, is_large in zip(phase.parameters, large, strict=True) if is_large]
     others = [p for p, is_large in zip(phase.parameters, large, strict=True) if not is_large]
-    adamw = torch.optim.AdamW(others, lr=lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True)
-    return [adamw, Muon(matrices, lr, settings.weight_decay)] if matrices else [adamw]
+    adamw = torch.optim.AdamW(
+        others, lr(), settings.betas, weight_decay=settings.weight_decay, fused=True, capturable=is_cuda
+    )
+    return [adamw, Muon(matrices, lr(), settings.weight_decay)] if matrices else [adamw]
 
 
 def _suits_muon(parameter: nn.Parameter) -> bool:

@@ -315,6 +315,8 @@ def _loop(
     with talk.track("training", settings.steps or epochs * per_epoch) as advance:
         for epoch in fit(trained.network, train, val, settings, corruption, state, advance):
             history = [*history, {"epoch": epoch.number, **epoch.metrics}]
+            for note in epoch.notes:
+                talk.say(note)
             if not all(map(math.isfinite, epoch.metrics.values())):
                 raise AekitError(f"{run}: the loss is no longer a number in epoch {epoch.number}; try a smaller --lr")
             if epoch.is_best:
