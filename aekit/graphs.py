@@ -23,7 +23,7 @@ class Graphed:
         self, function: Callable[[], Any], device: torch.device, generators: Sequence[torch.Generator] = ()
     ) -> None:
         self.function, self.generators = function, generators
-        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self.graph: torch.cuda.CUDAGraph | None = None
         self.calls = 0
         self.failure = ""

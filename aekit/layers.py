@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aekit import kernels
+
 Sizes = tuple[int, ...]
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -21,9 +23,57 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid,
     "none": nn.Identity,
 }
+NAMES = {module: name for name, module in ACTIVATIONS.items()}
 
 
-def dense_stack(widths: Sequence[int], activation: str, last: str, dropout: float = 0.0) -> nn.Sequential:
+class Stack(nn.Sequential):
+    """Layers in a row; on a GPU a layer and the activation after it are one kernel where that is quicker."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        modules = list(self)
+        while modules:
+            layer = modules.pop(0)
+            if not isinstance(layer, Layer) or not kernels.prefers(_kind(layer, x), x):
+                x = layer(x)
+                continue
+            activation = NAMES.get(type(modules[0])) if modules else None
+            if activation is not None:
+                modules.pop(0)
+            x = _in_one(layer, x, activation or "none")
+        return x
+
+
+Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d
+
+
+def _kind(layer: Layer, x: Tensor) -> str:
+    """The layer as the table of kernels calls it; "" where no kernel can be better."""
+    if isinstance(layer, nn.Linear):
+        return "linear" if x.dim() == 2 else ""
+    whole = layer.kernel_size if isinstance(layer, nn.Conv1d | nn.Conv2d) else (1,) * len(layer.kernel_size)
+    if x.shape[2:] == whole:
+        return ""  # a matrix product
+    if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d):
+        return "conv_transpose to 1 channel" if layer.out_channels == 1 else "conv_transpose"
+    one = "from" if layer.in_channels == 1 else "to" if layer.out_channels == 1 else ""
+    return f"conv {one} 1 channel" if one else "conv"
+
+
+def _in_one(layer: Layer, x: Tensor, activation: str) -> Tensor:
+    """The layer with its activation by its kernel, in autocast's type where that is on."""
+    weight, bias = layer.weight, layer.bias
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    if isinstance(layer, nn.Linear):
+        return kernels.linear(x, weight, bias, activation)
+    stride, padding = layer.stride, _numbers(layer.padding)
+    if isinstance(layer, nn.Conv1d | nn.Conv2d):
+        return kernels.conv(x, weight, bias, stride, padding, activation)
+    return kernels.conv_transpose(x, weight, bias, stride, padding, layer.output_padding, activation)
+
+
+def dense_stack(widths: Sequence[int], activation: str, last: str, dropout: float = 0.0) -> Stack:
     """Linear layers through `widths`, each followed by `activation` (and dropout), the last one by `last`."""
     layers: list[nn.Module] = []
     for i, (n_in, n_out) in enumerate(pairwise(widths)):
@@ -31,11 +81,11 @@ def dense_stack(widths: Sequence[int], activation: str, last: str, dropout: floa
         layers += [nn.Linear(n_in, n_out), ACTIVATIONS[last if final else activation]()]
         if dropout and not final:
             layers.append(nn.Dropout(dropout))
-    return nn.Sequential(*layers)
+    return Stack(*layers)
 
 
 class Conv2d(nn.Conv2d):
-    """torch's convolution; on a CPU a kernel over the whole map is the linear layer that it is.
+    """torch's convolution; a kernel over the whole map is the linear layer that it is.
 
     A picture of one channel lies in memory as both layouts say, and torch then takes the slow one for all that follows:
     it is told to be channels last.
@@ -44,22 +94,22 @@ class Conv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1] == 1:
             x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # strides (H W, 1, W, 1), no copy
-        if x.shape[2:] == self.weight.shape[2:] and not any(_numbers(self.padding)) and not x.is_cuda:
+        if x.shape[2:] == self.weight.shape[2:] and not any(_numbers(self.padding)):
             return nn.functional.linear(_flat(x), _flat(self.weight), self.bias)[:, :, None, None]
         return super().forward(x)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
-    """The way back of `Conv2d`: on a CPU a matrix product from a single point, and one plus a sum to one channel."""
+    """The way back of `Conv2d`: from a single point a matrix product, on a CPU to one channel one and a sum."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         out: Tensor
         weight, stride, padding = self.weight, self.stride, _numbers(self.padding)
-        if x.is_cuda or output_size is not None:
+        if output_size is not None:
             return super().forward(x, output_size)
         if x.shape[2:] == (1, 1) and not any(padding) and not any(self.output_padding):
             out = (x.flatten(1) @ _flat(weight)).view(len(x), *self.kernel_size, -1).permute(0, 3, 1, 2)
-        elif self.out_channels == 1:
+        elif self.out_channels == 1 and not x.is_cuda and not torch._C._are_functorch_transforms_active():
             geometry = zip(x.shape[2:], stride, padding, self.kernel_size, self.output_padding, strict=True)
             size = tuple((n - 1) * s - 2 * p + k + o for n, s, p, k, o in geometry)
             out = _ToOneChannel.apply(x, weight.to(x.dtype), size, stride, padding)  # type: ignore[no-untyped-call]

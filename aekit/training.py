@@ -299,7 +299,7 @@ def _schedule(settings: TrainSettings, progress: float) -> float:
 
 
 def _optimisers(phase: Phase, settings: TrainSettings, device: torch.device) -> list[torch.optim.Optimizer]:
-    """AdamW for all parameters, or Muon for the large matrices and AdamW for the others; a learning rate is a tensor."""
+    """AdamW for all parameters, or Muon for the large matrices and AdamW for the others; their rates are tensors."""
 
     def lr() -> Tensor:
         return torch.tensor(phase.lr or settings.lr, device=device)

@@ -1,5 +1,6 @@
 """Triton kernels, each beside the torch reference that defines it; `KERNELS` lists them, `use` chooses the path."""
 
+from aekit.kernels._layers import prefers, where_kernels_run
 from aekit.kernels._registry import CHOICES, KERNELS, Kernel, runs_triton, use, why_no_triton
 from aekit.kernels.conv import conv
 from aekit.kernels.conv_transpose import conv_transpose
@@ -15,9 +16,11 @@ __all__ = [
     "conv_transpose",
     "gaussian_kl",
     "linear",
+    "prefers",
     "reparameterize",
     "runs_triton",
     "sample_error",
     "use",
+    "where_kernels_run",
     "why_no_triton",
 ]

@@ -26,6 +26,7 @@ __all__ = [
     "KERNELS",
     "Inputs",
     "Kernel",
+    "chosen",
     "jit",
     "reference_gradients",
     "register_ops",
@@ -86,9 +87,17 @@ def use(choice: str) -> None:
     _choice = choice
 
 
+def chosen() -> str:
+    """What `use` set last."""
+    return _choice
+
+
 def runs_triton(x: Tensor) -> bool:
-    """Whether an operation on x goes to Triton; on a CPU only under its interpreter and after use("triton")."""
-    if _choice == "torch" or triton is None:
+    """Whether an operation on x goes to Triton; on a CPU only under its interpreter and after use("triton").
+
+    Inside vmap, jacrev and the like the references run: they know those, a launch does not.
+    """
+    if _choice == "torch" or triton is None or torch._C._are_functorch_transforms_active():
         return False
     return x.is_cuda or (_choice == "triton" and ON_CPU)
 

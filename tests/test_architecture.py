@@ -14,7 +14,7 @@ STEPS = [
     ["trained"],
     ["models", "baseline"],
     ["layers", "objectives", "corruptions", "datasets", "batches"],
-    ["formats", "synthetic", "optimisers"],
+    ["formats", "synthetic", "optimisers", "graphs"],
     ["kernels", "records", "files", "settings"],
     ["errors"],
 ]

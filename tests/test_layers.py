@@ -1,10 +1,13 @@
 """The layers' own forms of a convolution equal torch's, gradients of gradients included."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import nn
 
-from aekit.layers import Conv2d, ConvTranspose2d
+from aekit import kernels
+from aekit.layers import Conv2d, ConvTranspose2d, Reshape, Stack, conv, conv_transpose
 
 CONVS = [  # channels in, out, size, kernel, stride, padding
     (1, 5, (9, 8), 3, 2, 1),
@@ -55,3 +58,106 @@ def test_transposed_convolution_equals_torchs(case: tuple, bias: bool) -> None:
     check(
         ConvTranspose2d(c_in, c_out, *arguments, bias=bias), nn.ConvTranspose2d(c_in, c_out, *arguments, bias=bias), x
     )
+
+
+STACKS = {
+    "images": (
+        lambda: Stack(
+            conv(2, 1, 4, 3, 2), nn.ReLU(), conv(2, 4, 5, 3, 2), nn.GELU(), conv(2, 5, 6, (2, 2)), nn.ReLU(),
+            nn.Flatten(), nn.Linear(6, 3), nn.Linear(3, 6), nn.Tanh(), Reshape(6, 1, 1),
+            conv_transpose(6, 5, (2, 2), ((1, 1), (2, 2))), nn.ELU(),
+            conv_transpose(5, 4, 3, ((2, 2), (4, 3)), 2), nn.SiLU(), conv_transpose(4, 1, 3, ((4, 3), (7, 6)), 2),
+            nn.Sigmoid(),
+        ),
+        (1, 7, 6),
+    ),
+    "series": (
+        lambda: Stack(
+            conv(1, 2, 4, 5, 2), nn.LeakyReLU(), nn.MaxPool1d(2), conv_transpose(4, 3, (2,), ((4,), (8,)), 2),
+            nn.SELU(), conv(1, 3, 1, 7),
+        ),
+        (2, 15),
+    ),
+}  # fmt: skip
+
+
+def results(stack: nn.Module, x: torch.Tensor, choice: str) -> list[torch.Tensor]:
+    """Outputs, gradients, and the parameters' gradients of WGAN's penalty on the gradient of x."""
+    kernels.use(choice)
+    x = x.detach().requires_grad_()
+    y = stack(x)
+    weights = [p for p in stack.parameters() if p.dim() > 1]
+    (slope,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
+    second = torch.autograd.grad(penalty, weights, allow_unused=True, materialize_grads=True, retain_graph=True)
+    return [y, *torch.autograd.grad(y.square().sum(), [x, *stack.parameters()]), *second]
+
+
+@pytest.fixture
+def _auto() -> Iterator[None]:
+    yield
+    kernels.use("auto")
+
+
+@pytest.mark.usefixtures("_auto")
+@pytest.mark.skipif(bool(kernels.why_no_triton()), reason="needs Triton")
+@pytest.mark.parametrize("name", STACKS)
+def test_a_stack_by_kernels_is_as_exact_as_torch(name: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Penalties that differentiate twice included; every layer but the two plain products takes its kernel."""
+    make, shape = STACKS[name]
+    stack, x = make().to(device), torch.randn(3, *shape, device=device)
+    taken: list[str] = []
+    monkeypatch.setattr(kernels, "prefers", lambda kind, x, own=kernels.prefers: taken.append(kind) or own(kind, x))
+    got = results(stack, x, "triton")
+    monkeypatch.undo()
+    assert set(taken) == LAYERS_OF[name]
+    exact = results(stack.double(), x.double(), "torch")
+    for a, b in zip(got, exact, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-5 * max(1.0, float(b.detach().abs().max())))
+
+
+@pytest.mark.usefixtures("_auto")
+@pytest.mark.skipif(bool(kernels.why_no_triton()), reason="needs Triton")
+def test_under_autocast_a_kernel_computes_in_its_type(device: str) -> None:
+    make, shape = STACKS["series"]
+    stack, x = make().to(device), torch.randn(3, *shape, device=device)
+    kernels.use("triton")
+    with torch.autocast(device, torch.float16):  # the interpreter garbles bfloat16
+        y = stack(x)
+    assert y.dtype == torch.float16
+    torch.testing.assert_close(y.float(), stack(x), rtol=0.05, atol=0.05)
+    y.float().sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in stack.parameters())
+
+
+LAYERS_OF = {
+    "images": {
+        "conv from 1 channel", "conv", "", "linear", "conv_transpose", "conv_transpose to 1 channel"
+    },
+    "series": {"conv", "conv to 1 channel", "conv_transpose"},
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("_auto")
+@pytest.mark.skipif(bool(kernels.why_no_triton()), reason="needs Triton")
+def test_jacobians_by_vmap_take_torchs_path(device: str) -> None:
+    make, shape = STACKS["images"]
+    stack, x = make().to(device), torch.randn(2, *shape, device=device)
+    kernels.use("triton")
+    got = torch.func.vmap(torch.func.jacrev(lambda one: stack(one[None])[0]))(x)
+    kernels.use("torch")
+    expected = torch.func.vmap(torch.func.jacrev(lambda one: stack(one[None])[0]))(x)
+    torch.testing.assert_close(got, expected)
+    assert got.abs().max() > 0
+
+
+def test_an_activation_is_taken_once(device: str) -> None:
+    """Without kernels a stack is the sequence that it lists."""
+    make, shape = STACKS["series"]
+    stack, x = make().to(device), torch.randn(3, *shape, device=device)
+    kernels.use("torch")
+    expected = x
+    for module in stack:
+        expected = module(expected)
+    kernels.use("auto")
+    torch.testing.assert_close(stack(x), expected, rtol=1e-3, atol=1e-4)

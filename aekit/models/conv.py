@@ -9,7 +9,7 @@ import math
 
 from torch import Tensor, nn
 
-from aekit.layers import ACTIVATIONS, Reshape, conv, conv_transpose, strided_sizes
+from aekit.layers import ACTIVATIONS, Reshape, Stack, conv, conv_transpose, strided_sizes
 from aekit.objectives import zeros
 from aekit.records import Output
 
@@ -59,8 +59,8 @@ class Conv(nn.Module):
         if latent is not None:
             encoder.append(nn.Linear(math.prod(inner), latent))
             decoder += [act(), nn.Linear(latent, math.prod(inner))]
-        self.encoder = nn.Sequential(*encoder)
-        self.decoder = nn.Sequential(*reversed(decoder))
+        self.encoder = Stack(*encoder)
+        self.decoder = Stack(*reversed(decoder))
 
     def encode(self, x: Tensor) -> Tensor:
         z: Tensor = self.encoder(x)

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from aekit.layers import ACTIVATIONS, Reshape, conv, conv_transpose
+from aekit.layers import ACTIVATIONS, Reshape, Stack, conv, conv_transpose
 from aekit.objectives import zeros
 from aekit.records import Output
 
@@ -41,8 +41,8 @@ class Trace(nn.Module):
             kernel = (large - 2 * small + 2,)  # 2, or 3 where pooling dropped an odd point
             decoder += [conv_transpose(back[i], back[i + 1], kernel, ((small,), (large,)), stride=2), act()]
         decoder += [conv(1, widths[1], channels, kernel_size), ACTIVATIONS[output]()]
-        self.encoder = nn.Sequential(*encoder, nn.Flatten())
-        self.decoder = nn.Sequential(*decoder)
+        self.encoder = Stack(*encoder, nn.Flatten())
+        self.decoder = Stack(*decoder)
 
     def encode(self, x: Tensor) -> Tensor:
         z: Tensor = self.encoder(x)

@@ -134,7 +134,7 @@ def doctor() -> dict[str, Any]:
         "triton": kernels.why_no_triton() or "runs",
         "device": torch.cuda.get_device_name() if cuda else f"cpu, {torch.get_num_threads()} threads",
         "bfloat16": _bfloat16(cuda),
-        "kernels": ", ".join(f"{name} by {'triton' if cuda else 'torch'}" for name in kernels.KERNELS),
+        "kernels": kernels.where_kernels_run(),
         "formats": " ".join(formats.ENDINGS),
         "AEKIT_DATA": os.environ.get("AEKIT_DATA", "not set"),
     }

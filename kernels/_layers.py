@@ -1,0 +1,45 @@
+"""Which layers of a model a kernel runs: those in which it beat eager and compiled torch on that GPU.
+
+`WINS` is kept from bench/results/kernels-<gpu>.csv. A GPU that is not in it takes `EXPECTED`, which follows from the
+bytes and operations that bench/PREDICTIONS.md counts.
+"""
+
+import torch
+from torch import Tensor
+
+from aekit.kernels import _registry
+from aekit.kernels._registry import runs_triton
+
+LAYERS = (
+    "conv from 1 channel",
+    "conv to 1 channel",
+    "conv",
+    "conv_transpose to 1 channel",
+    "conv_transpose",
+    "linear",
+    "decode_error",
+)
+WINS: dict[str, frozenset[str]] = {}  # name of the GPU, as torch tells it -> layers
+EXPECTED = frozenset(LAYERS) - {"linear"}  # cuBLAS splits long sums over a small batch, and has an epilogue of its own
+
+
+def prefers(layer: str, x: Tensor) -> bool:
+    """Whether this layer (of LAYERS) goes to its kernel for x: always after use("triton"), never after use("torch")."""
+    if not runs_triton(x):
+        return False
+    return _registry.chosen() == "triton" or layer in winners()
+
+
+def winners() -> frozenset[str]:
+    """The layers that kernels run on this GPU."""
+    return WINS.get(torch.cuda.get_device_name(), EXPECTED)
+
+
+def where_kernels_run() -> str:
+    """One line for people: what runs by Triton in this process, and on what ground."""
+    if _registry.chosen() == "torch" or not torch.cuda.is_available():
+        return "none: torch runs everything"
+    name = torch.cuda.get_device_name()
+    ground = "measured on this GPU" if name in WINS else "expected, this GPU was not measured"
+    always = [kernel for kernel in ("reparameterize", "sample_error") if kernel in _registry.KERNELS]
+    return f"{', '.join([*always, *sorted(winners())])} ({ground})"
