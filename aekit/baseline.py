@@ -11,6 +11,9 @@ class PCA:
     mean: Tensor  # (N,)
     components: Tensor  # (K, N), orthonormal rows, largest variance first
 
+    def to(self, device: torch.device) -> "PCA":
+        return PCA(self.mean.to(device), self.components.to(device))
+
     def transform(self, x: Tensor) -> Tensor:
         """(B, ...) -> (B, K)."""
         return (x.flatten(1) - self.mean) @ self.components.T

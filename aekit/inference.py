@@ -2,11 +2,14 @@
 
 Rows longer than the model's sample are cut into windows, a batch at a time. What is denoised is put back together by
 weighted overlap; scores and latents come one per window. A row is read whole, so one long row sets the memory.
+On CUDA a batch is on its way there while the one before is computed and the one before that on its way back.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,15 +18,19 @@ from torch import Tensor
 
 from aekit.batches import as_tensor, chunks, fits, overlap_weight, tiles, undo
 from aekit.errors import AekitError
+from aekit.graphs import Graphed
 from aekit.objectives import ERRORS, error_map
 from aekit.records import Array, Output, Record, times
 from aekit.trained import TrainedModel
 from aekit.training import precision_context
+from aekit.transfers import Upload, fetch
 
-BATCH_VALUES = 1 << 20  # a batch holds about this many values where no batch size is asked for
+BATCH = {"cpu": (1 << 20, 1024), "cuda": (1 << 22, 8192)}  # most values and samples where no batch size is asked for
+IN_FLIGHT = {"cpu": 1, "cuda": 2}  # batches that are started before the first of them is waited for
 Progress = Callable[[int], None]  # told the rows done
 Place = tuple[slice, ...]  # of a window along T, or H and W
 Spot = tuple[int | slice, ...]  # of a window in a chunk: row, channels and place
+Function = Callable[[Tensor], list[Tensor]]  # samples as stored (B, C, ...), on the device -> what is asked of them
 
 
 @dataclass(frozen=True)
@@ -37,15 +44,22 @@ class Run:
 
 @dataclass
 class Seen:
-    """The values that went by, to warn where the model was not trained on such."""
+    """The values that went by, to warn where the model was not trained on such, and what else the user should know."""
 
     low: float = float("inf")
     high: float = float("-inf")
+    not_recorded: str = ""  # why batches were not replayed as a CUDA graph
 
     def add(self, samples: Array) -> None:
         self.low, self.high = min(self.low, float(samples.min())), max(self.high, float(samples.max()))
 
-    def warning(self, trained: TrainedModel) -> str | None:
+    def warnings(self, trained: TrainedModel) -> list[str]:
+        """A line for each thing to tell."""
+        outside = self._outside(trained)
+        note = f"a batch cannot be recorded as a CUDA graph and runs without ({self.not_recorded})"
+        return [line for line in (outside, note if self.not_recorded else None) if line is not None]
+
+    def _outside(self, trained: TrainedModel) -> str | None:
         """One line where values lie well outside the range of training: half its width for series; None else."""
         if trained.kind == "table":
             return None  # whose columns have a range each
@@ -72,10 +86,10 @@ class Scores:
 
 
 def default_run(trained: TrainedModel, device: str, precision: str | None, batch_size: int | None) -> Run:
-    values = int(np.prod(trained.sample_shape))
-    return Run(
-        pick_device(device), precision or trained.precision, batch_size or min(1024, max(1, BATCH_VALUES // values))
-    )
+    where = pick_device(device)
+    values, samples = BATCH[where.type]
+    fitting = min(samples, max(1, values // int(np.prod(trained.sample_shape))))
+    return Run(where, precision or trained.precision, batch_size or fitting)
 
 
 def pick_device(name: str) -> torch.device:
@@ -119,14 +133,57 @@ class Result:
 
 
 @torch.inference_mode()
-def forward(trained: TrainedModel, samples: Array, run: Run) -> Iterator[Result]:
-    """Samples as stored (N, C, ...), batch by batch."""
-    for start in range(0, len(samples), run.batch_size):
-        raw = as_tensor(samples[start : start + run.batch_size]).to(run.device)
-        x, offset, scale = trained.normalisation.apply(raw)
-        with precision_context(run.precision, run.device):
-            output = trained.network(x)
-        yield Result(x, output._replace(x_hat=output.x_hat.float()), offset, scale)
+def forward(trained: TrainedModel, samples: Array, run: Run) -> Result:
+    """Samples as stored (B, C, ...), at once."""
+    return _forward(trained, as_tensor(samples).to(run.device), run)
+
+
+def _forward(trained: TrainedModel, raw: Tensor, run: Run) -> Result:
+    x, offset, scale = trained.normalisation.apply(raw)
+    with precision_context(run.precision, run.device):
+        output = trained.network(x)
+    return Result(x, output._replace(x_hat=output.x_hat.float()), offset, scale)
+
+
+class _Batches:
+    """What a function finds in windows of samples, a batch at a time; full batches are one CUDA graph."""
+
+    def __init__(self, function: Function, run: Run, seen: Seen) -> None:
+        self.function, self.run, self.seen = function, run, seen
+        self.upload = Upload(run.device)
+        self.inputs: Tensor | None = None
+        self.graphed = Graphed(lambda: function(self.inputs), run.device)  # type: ignore[arg-type]
+
+    def __call__(self, samples: Array, places: list[Place]) -> Iterator[tuple[list[Spot], list[NDArray[Any]]]]:
+        """The windows at these places of each sample in turn: where each batch of them lies, and what was found."""
+        self.seen.add(samples)
+        spots: Iterator[Spot] = ((row, slice(None), *place) for row in range(len(samples)) for place in places)
+        started: deque[tuple[list[Spot], Callable[[], list[NDArray[Any]]]]] = deque()
+        done = 0
+        while some := list(islice(spots, self.run.batch_size)):
+            whole_rows = len(places) == 1
+            windows = samples[done : done + len(some)] if whole_rows else np.stack([samples[spot] for spot in some])
+            started.append((some, self._start(windows)))
+            done += len(some)
+            if len(started) == IN_FLIGHT[self.run.device.type]:
+                yield _arrived(*started.popleft())
+        while started:
+            yield _arrived(*started.popleft())
+        self.seen.not_recorded = self.graphed.failure
+
+    @torch.inference_mode()
+    def _start(self, windows: Array) -> Callable[[], list[NDArray[Any]]]:
+        raw = self.upload(as_tensor(windows))
+        if not raw.is_cuda or len(raw) < self.run.batch_size:
+            return fetch(self.function(raw))
+        if self.inputs is None:
+            self.inputs = torch.empty_like(raw)
+        self.inputs.copy_(raw)
+        return fetch(self.graphed())
+
+
+def _arrived(spots: list[Spot], wait: Callable[[], list[NDArray[Any]]]) -> tuple[list[Spot], list[NDArray[Any]]]:
+    return spots, wait()
 
 
 # --- denoise ---------------------------------------------------------------------------------------------------------
@@ -136,46 +193,37 @@ def denoise(trained: TrainedModel, record: Record, run: Run, seen: Seen, progres
     """The record's rows without the noise, (rows, *item) a chunk at a time, float, in the file's units."""
     check_fits(trained, record)
     whole_rows = record.sample_shape == trained.sample_shape
+
+    def function(raw: Tensor) -> list[Tensor]:
+        result = _forward(trained, raw, run)
+        return [undo(result.output.x_hat, result.offset, result.scale)]
+
+    batches = _Batches(function, run, seen)
     for start, samples in chunks(record):
-        seen.add(samples)
-        cleaned = _denoise(trained, samples, run) if whole_rows else _denoise_long(trained, samples, run)
+        cleaned = _denoise(batches, samples) if whole_rows else _denoise_long(batches, samples, trained.sample_shape)
         yield record.from_samples(cleaned)
         progress(start + len(samples))
 
 
-def _denoise(trained: TrainedModel, samples: Array, run: Run) -> Array:
-    parts = [undo(r.output.x_hat, r.offset, r.scale).cpu().numpy() for r in forward(trained, samples, run)]
+def _denoise(batches: _Batches, samples: Array) -> Array:
+    parts = [cleaned for _, (cleaned,) in batches(samples, [(slice(None),) * (samples.ndim - 2)])]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _denoise_long(trained: TrainedModel, samples: Array, run: Run) -> Array:
+def _denoise_long(batches: _Batches, samples: Array, sample_shape: tuple[int, ...]) -> Array:
     """The windows' weighted mean where they overlap, in float32 unless the samples are of a wider type."""
-    window = trained.sample_shape[1:]
+    window = sample_shape[1:]
     places = tiles(samples.shape[2:], window, overlap=True)
     weight = overlap_weight(window)
     total = np.zeros(samples.shape[2:], np.float32)
     for place in places:
         total[place] += weight
     cleaned = np.zeros(samples.shape, np.result_type(samples.dtype, np.float32))
-    for spots, r in _windows(trained, samples, places, run):
-        for spot, values in zip(spots, undo(r.output.x_hat, r.offset, r.scale).cpu().numpy(), strict=True):
+    for spots, (windows,) in batches(samples, places):
+        for spot, values in zip(spots, windows, strict=True):
             cleaned[spot] += values * weight
     cleaned /= total
     return cleaned
-
-
-def _windows(
-    trained: TrainedModel, samples: Array, places: list[Place], run: Run
-) -> Iterator[tuple[list[Spot], Result]]:
-    """The windows at these places of each sample in turn through the model, a batch at a time, and where they lie."""
-    spots: Iterator[Spot] = ((row, slice(None), *place) for row in range(len(samples)) for place in places)
-    done = 0
-    while some := list(islice(spots, run.batch_size)):
-        whole_rows = len(places) == 1
-        windows = samples[done : done + len(some)] if whole_rows else np.stack([samples[spot] for spot in some])
-        (result,) = forward(trained, windows, run)
-        yield some, result
-        done += len(some)
 
 
 # --- score and embed -------------------------------------------------------------------------------------------------
@@ -195,24 +243,30 @@ def score(
     is the score.
     """
     places = _side_by_side(trained, record)
-    error = ERRORS[trained.error]
     count = len(record) * len(places)
     score = np.empty(count, np.float32)  # at once: small arrays kept from among the large ones hold their memory
-    pca = np.empty(count if with_pca and trained.pca is not None else 0, np.float32)
+    pca = trained.pca.to(run.device) if with_pca and trained.pca is not None else None
+    pca_score = np.empty(count if pca is not None else 0, np.float32)
+
+    def function(raw: Tensor) -> list[Tensor]:
+        x, _, _ = trained.normalisation.apply(raw)
+        found = (
+            _scores_and_map(trained, x, run.precision) if on_map is not None else [scores_of(trained, x, run.precision)]
+        )
+        return found if pca is None else [*found, pca.error(x)]
+
     done = 0
     seen = Seen()
+    batches = _Batches(function, run, seen)
     for start, samples in chunks(record):
-        seen.add(samples)
         maps = np.zeros(samples.shape if on_map is not None else 0, np.float32)
-        for spots, r in _windows(trained, samples, places, run):
-            target = r.x if r.output.target is None else r.output.target
-            part = slice(done, done := done + len(r.x))
-            score[part] = error(r.output.x_hat, target, r.output.weight).float().cpu().numpy()
-            if len(pca) and trained.pca is not None:
-                pca[part] = trained.pca.error(r.x.cpu()).numpy()
+        for spots, (errors, *more) in batches(samples, places):
+            part = slice(done, done := done + len(errors))
+            score[part] = errors
+            if pca is not None:
+                pca_score[part] = more.pop()
             if on_map is not None:
-                errors = error_map(error, r.output.x_hat, target, r.output.weight).cpu().numpy()
-                for spot, values in zip(spots, errors, strict=True):
+                for spot, values in zip(spots, more.pop(), strict=True):
                     maps[spot] = values
         if on_map is not None:
             on_map(record.from_samples(maps))
@@ -224,7 +278,26 @@ def score(
             f"{record.source}: row {worst} holds values too far from the training data to be scored; mend or remove it"
         )
     starts = [tuple(along.start for along in place) for place in places] * len(record) if len(places) > 1 else []
-    return Scores(score, pca, row, starts, seen)
+    return Scores(score, pca_score, row, starts, seen)
+
+
+def scores_of(trained: TrainedModel, x: Tensor, precision: str) -> Tensor:
+    """The score of each normalised sample (B, C, ...), (B,) in float32."""
+    with precision_context(precision, x.device):
+        if hasattr(trained.network, "error"):  # it knows a way in which the reconstruction is never written
+            return trained.network.error(x, x, trained.error)  # type: ignore[operator,no-any-return]
+        output = trained.network(x)
+    target = x if output.target is None else output.target
+    return ERRORS[trained.error](output.x_hat.float(), target, output.weight).float()
+
+
+def _scores_and_map(trained: TrainedModel, x: Tensor, precision: str) -> list[Tensor]:
+    """The score of each sample and the error of each of its values, whose mean it is."""
+    with precision_context(precision, x.device):
+        output = trained.network(x)
+    target = x if output.target is None else output.target
+    error, x_hat = ERRORS[trained.error], output.x_hat.float()
+    return [error(x_hat, target, output.weight).float(), error_map(error, x_hat, target, output.weight)]
 
 
 def latent_shape(trained: TrainedModel, record: Record) -> tuple[int, int]:
@@ -235,7 +308,7 @@ def latent_shape(trained: TrainedModel, record: Record) -> tuple[int, int]:
 def latent_width(trained: TrainedModel) -> int:
     """D of the model's latents."""
     run = Run(next(trained.network.parameters()).device, "fp32", 1)
-    (result,) = forward(trained, np.zeros((1, *trained.sample_shape), np.float32), run)
+    result = forward(trained, np.zeros((1, *trained.sample_shape), np.float32), run)
     assert result.output.z is not None, "a model that serves embed returns z"
     return result.output.z.shape[1]
 
@@ -245,13 +318,15 @@ def embed(
 ) -> Iterator[NDArray[np.float32]]:
     """Latent vectors (rows or windows, D), a chunk at a time."""
     places = _side_by_side(trained, record)
+
+    def function(raw: Tensor) -> list[Tensor]:
+        z = _forward(trained, raw, run).output.z
+        assert z is not None, "a model that serves embed returns z"
+        return [z.float()]
+
+    batches = _Batches(function, run, seen)
     for start, samples in chunks(record):
-        seen.add(samples)
-        parts = []
-        for _, r in _windows(trained, samples, places, run):
-            assert r.output.z is not None, "a model that serves embed returns z"
-            parts.append(r.output.z.float().cpu().numpy())
-        yield np.concatenate(parts)
+        yield np.concatenate([latents for _, (latents,) in batches(samples, places)])
         progress(start + len(samples))
 
 
@@ -282,7 +357,7 @@ def sample_latents(trained: TrainedModel, count: int, seed: int) -> Tensor:
 
 def between(trained: TrainedModel, first: Array, last: Array, steps: int, run: Run) -> NDArray[np.float32]:
     """Latents (steps, D) on the straight line between two samples (C, ...), both ends included."""
-    (ends,) = (r.output.z for r in forward(trained, np.stack([first, last]), replace(run, batch_size=2)))
+    ends = forward(trained, np.stack([first, last]), run).output.z
     assert ends is not None, "a model that serves generate returns z"
     share = torch.linspace(0, 1, steps, device=ends.device)[:, None]
     path: NDArray[np.float32] = torch.lerp(ends[:1], ends[1:], share).float().cpu().numpy()

@@ -14,7 +14,7 @@ STEPS = [
     ["trained"],
     ["models", "baseline"],
     ["layers", "objectives", "corruptions", "datasets", "batches"],
-    ["formats", "synthetic", "optimisers", "graphs"],
+    ["formats", "synthetic", "optimisers", "graphs", "transfers"],
     ["kernels", "records", "files", "settings"],
     ["errors"],
 ]

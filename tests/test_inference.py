@@ -213,3 +213,25 @@ def test_peak_memory_does_not_grow_with_the_number_of_rows(tmp_path: Path, verb:
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
         peaks.append(float(done.stdout) / 2**10)  # not ru_maxrss, which starts from the peak of this process
     assert peaks[1] - peaks[0] < 150, peaks  # MiB; 64 of them are buffers, 20 a row's number, score, p-value and text
+
+
+# --- on a GPU ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("shape", [(1, 16, 16), (1, 12, 60)])
+def test_a_gpu_gives_what_a_cpu_gives(shape: tuple[int, ...]) -> None:
+    """Enough batches that all but the first three are replayed, and a last one that is not full."""
+    model, record = conv((1, 16, 16) if shape[1] == 16 else (1, 12, 12)), record_of(normal(203, *shape[1:]))
+    on_cpu = [score(model, record)[0].score, denoise(model, record), embed(model, record)]
+    model.network.cuda()
+    run = inference.Run(torch.device("cuda"), "fp32", 5)
+    seen = inference.Seen()
+    on_gpu = [
+        inference.score(model, record, run, unwatched).score,
+        np.concatenate([part.copy() for part in inference.denoise(model, record, run, seen, unwatched)]),
+        np.concatenate(list(inference.embed(model, record, run, seen, unwatched))),
+    ]
+    assert not seen.not_recorded
+    for got, expected in zip(on_gpu, on_cpu, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)

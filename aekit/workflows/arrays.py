@@ -74,9 +74,8 @@ class Autoencoder:
         return z
 
     def _warn(self, seen: inference.Seen) -> None:
-        text = seen.warning(self.trained)
-        if text is not None:
-            warnings.warn(text, stacklevel=3)
+        for line in seen.warnings(self.trained):
+            warnings.warn(line, stacklevel=3)
 
     def __repr__(self) -> str:
         shape = times(self.trained.sample_shape)

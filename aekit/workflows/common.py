@@ -302,9 +302,8 @@ def in_memory(record: Record, rows: NDArray[Any]) -> Record:
 
 
 def warn(seen: Seen, trained: TrainedModel, talk: Talk) -> None:
-    warning = seen.warning(trained)
-    if warning is not None:
-        talk.say(f"warning: {warning}")
+    for line in seen.warnings(trained):
+        talk.say(f"warning: {line}")
 
 
 class Clock:

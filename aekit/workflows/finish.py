@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from aekit.baseline import PCA, fit_pca
 from aekit.batches import Rows
 from aekit.corruptions import Corruption
-from aekit.objectives import ERRORS, zeros
+from aekit.inference import scores_of
+from aekit.objectives import zeros
 from aekit.records import Output
 from aekit.trained import Mixture, TrainedModel
-from aekit.training import TrainSettings, evaluate, precision_context, reconstructs
+from aekit.training import TrainSettings, evaluate, reconstructs
 from aekit.workflows.training_data import Parts
 
 LATENT_ROWS = 10_000  # for the mixture
@@ -85,14 +86,10 @@ def _as_model(pca: PCA) -> Callable[[torch.Tensor], Output]:
 
 def _calibrate(trained: TrainedModel, rows: Rows) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Scores of the rows held out, the model's and PCA's, as `score` makes them."""
-    error = ERRORS[trained.error]
     own, pca = [], []
     for start in range(0, len(rows), 1000):
         batch = rows.batch(torch.arange(start, min(start + 1000, len(rows)), device=rows.x.device))
-        with precision_context(trained.precision, rows.x.device):
-            output = trained.network(batch.x)
-        target = batch.x if output.target is None else output.target
-        own.append(error(output.x_hat.float(), target, output.weight).cpu())
+        own.append(scores_of(trained, batch.x, trained.precision).cpu())
         if trained.pca is not None:
             pca.append(trained.pca.error(batch.x.cpu()))
     return torch.cat(own), torch.cat(pca) if pca else None

@@ -1,7 +1,6 @@
 """score: one anomaly score, p-value and verdict per sample, and what they are worth where labels are known."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -206,7 +205,7 @@ def _examples(
     rows = np.unique(np.concatenate([middle, order[-4:]]))
     samples = np.concatenate([record.to_samples(np.array(record.read(int(r), int(r) + 1))) for r in rows])
     x, offset, scale = trained.normalisation.apply(as_tensor(samples))
-    (result,) = inference.forward(trained, samples, replace(run, batch_size=len(samples)))
+    result = inference.forward(trained, samples, run)
     x_hat = undo(result.output.x_hat.cpu(), offset, scale).numpy()
     pca = None if trained.pca is None else undo(trained.pca.reconstruct(x), offset, scale).numpy()
     names = [f"row {row} · p {verdict.p_values[row]:.2g}" for row in rows]
