@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # One command on a machine with a GPU: parity in every dtype, then the benchmarks. Results go to ${OUT:-bench/results}.
-# aekit need not be installed: this lays out a copy as the package would be.
+# aekit need not be installed: this lays out a copy as the package would be. MNIST is taken from AEKIT_DATA, or carry/.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-export OUT="${OUT:-$PWD/bench/results}"
+export OUT="${OUT:-$PWD/bench/results}" AEKIT_DATA="${AEKIT_DATA:-$PWD/carry}"
 mkdir -p "$OUT"
 python="${PYTHON:-python3}"
 
@@ -26,11 +26,17 @@ jobs=()
 for part in "${parts[@]}" ""; do
     file="$OUT/parity-${part%% *}.txt"
     what=(tests/kernels/test_parity.py -k "$part")
-    [ -n "$part" ] || { file="$OUT/parity.txt"; what=(tests/kernels --ignore tests/kernels/test_parity.py); }
-    timeout 200 "$python" -P -m pytest "${what[@]}" -p no:cacheprovider -W default > "$file" 2>&1 &
+    [ -n "$part" ] || {
+        file="$OUT/parity.txt"
+        what=(tests/kernels tests/test_layers.py tests/test_graphs.py tests/test_inference.py
+            --ignore tests/kernels/test_parity.py)
+    }
+    timeout 150 "$python" -P -m pytest "${what[@]}" -p no:cacheprovider -W default > "$file" 2>&1 &
     jobs+=($!)
 done
 for job in "${jobs[@]}"; do wait "$job" || status=1; done
 tail -n 3 "$OUT"/parity*.txt
-timeout 240 "$python" -P bench/kernels.py 2>&1 | tee "$OUT/kernels.txt" || status=1
+timeout 190 "$python" -P bench/kernels.py 2>&1 | tee "$OUT/kernels.txt" || status=1
+[ -d "$AEKIT_DATA/mnist" ] || { echo "no MNIST in $AEKIT_DATA: training and scoring are not timed"; exit 1; }
+timeout 135 "$python" -P bench/pipelines.py gpu 2>&1 | tee "$OUT/pipelines.txt" || status=1
 exit $status

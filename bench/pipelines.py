@@ -1,8 +1,10 @@
-"""Speed and memory of whole verbs on this machine, each beside the plain loop in the same run -> results/.
+"""Speed and memory of whole verbs on this machine, each beside the plain loop in the same run -> $OUT or results/.
 
-    AEKIT_DATA=<folder> python bench/pipelines.py speed memory
+    AEKIT_DATA=<folder> python bench/pipelines.py speed memory      # on a CPU
+    AEKIT_DATA=<folder> python bench/pipelines.py gpu
 
-`memory` writes and removes two files of 4 GiB in a temporary folder. Run it on a machine that does nothing else.
+`memory` writes and removes two files of 4 GiB in a temporary folder, `gpu` one of 0.9 GB. Run it on a machine that does
+nothing else.
 """
 
 import argparse
@@ -21,10 +23,17 @@ import numpy as np
 import plain
 import torch
 
-from aekit import workflows
+from aekit import kernels, workflows
+from aekit.graphs import Graphed
+from aekit.inference import scores_of
+from aekit.trained import TrainedModel
 from aekit.workflows import Options
+from aekit.workflows.common import load_model
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("OUT", Path(__file__).parent / "results"))
+DEVICE = "cuda"  # of `gpu`
+COPIES = 20  # of MNIST in the file that `gpu` scores
+RESIDENT = 65_536  # samples of a batch on the device
 GIB = 1 << 30
 TEST_IMAGES = "t10k-images-idx3-ubyte.gz"
 Row = dict[str, object]
@@ -201,16 +210,149 @@ def peak_memory(words: list[str]) -> tuple[float, float]:
     return float(peak), float(seconds)
 
 
-SUBJECTS = {"speed": speed, "memory": memory}
+def gpu(folder: Path) -> list[Row]:
+    """Training and scoring MNIST by `conv` on a GPU beside the plain loop and compiled torch."""
+    images = plain.read_idx(Path(os.environ["AEKIT_DATA"]) / "mnist" / "train-images-idx3-ubyte.gz")
+    return [*gpu_training(folder, images), *gpu_scoring(folder, images)]
+
+
+def gpu_training(folder: Path, images: np.ndarray) -> list[Row]:
+    what = "train conv, mnist, 20 epochs of 64, s"
+    torch.manual_seed(0)
+    timing = plain.train_conv(plain.conv_autoencoder().to(DEVICE), images, device=DEVICE)
+    plain_seconds = 20 * timing.seconds
+    rows = [row(what, "plain loop", plain_seconds, note="one epoch times 20")]
+    seconds = 20 * compiled_epoch(images)
+    rows.append(row(what, "compiled", seconds, plain_seconds / seconds, note="data on the device, one epoch times 20"))
+    for choice in ("auto", "triton", "torch"):
+        for precision in ("fp32", "bf16"):
+            kernels.use("auto")
+            options = {"epochs": 20, "batch_size": 64, "precision": precision}
+            out = str(folder / "run")
+            figures = workflows.train("conv", "mnist", options, out=out, device=DEVICE, kernels=choice, force=True)
+            epochs = [len(images) * (1 - 0.05) / float(line["samples_per_second"]) for line in metrics(folder)]
+            median = float(np.median(epochs))
+            note = (
+                f"compiling and recording {epochs[0] - median:.1f} s, start-up {figures['start_up_seconds']:.1f} s, "
+                f"test MSE {figures['test_error']:.5f}"
+            )
+            target = "<= 2 s" if (choice, precision) == ("auto", "fp32") else ""
+            provider = f"aekit {precision} {choice}"
+            rows.append(row(what, provider, 20 * median, plain_seconds / (20 * median), target, note))
+    return rows
+
+
+def compiled_epoch(images: np.ndarray) -> float:
+    """Seconds of an epoch of compiled torch with everything on the device, nothing read before its end."""
+    data = torch.from_numpy(images.copy()).to(DEVICE)
+    model = plain.conv_autoencoder().to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True, capturable=DEVICE == "cuda")
+    loss_of = torch.compile(lambda x: torch.nn.functional.mse_loss(model(x), x), mode="max-autotune")
+
+    def train(batches: torch.Tensor) -> float:
+        start = time.perf_counter()
+        for index in batches:
+            loss = loss_of(data[index].unsqueeze(1).float() / 255)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        synchronize()
+        return time.perf_counter() - start
+
+    order = torch.randperm(len(data), device=DEVICE)[: len(data) // 64 * 64].view(-1, 64)
+    train(order[:20])
+    return train(order)
+
+
+def gpu_scoring(folder: Path, images: np.ndarray) -> list[Row]:
+    rows = []
+    raw = torch.from_numpy(images.copy()).to(DEVICE)[:, None][torch.arange(RESIDENT, device=DEVICE) % len(images)]
+    for precision in ("fp32", "bf16"):
+        what = f"score 1,000,000 digits on the device, {precision}, ms"
+        options = {"steps": 50, "precision": precision}
+        out = str(folder / "run")
+        workflows.train("conv", "mnist", options, out=out, device=DEVICE, force=True)
+        trained = load_model(out)
+        network = trained.network.to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+        def reference(network: torch.nn.Module = network, precision: str = precision) -> torch.Tensor:
+            x = raw.float() / 255
+            with torch.autocast(DEVICE, torch.bfloat16, enabled=precision == "bf16"):
+                x_hat = network(x).x_hat
+            return (x_hat.float() - x).square().mean(dim=(1, 2, 3))
+
+        def own(trained: TrainedModel = trained, precision: str = precision) -> torch.Tensor:
+            return scores_of(trained, trained.normalisation.apply(raw)[0], precision)
+
+        with torch.inference_mode():
+            kernels.use("torch")
+            compiled = torch.compile(reference, mode="max-autotune")
+            base = milliseconds(compiled) * 1e6 / RESIDENT
+            rows.append(row(what, "compiled", base))
+            for choice in ("auto", "triton", "torch"):
+                kernels.use(choice)
+                value = milliseconds(Graphed(own, torch.device(DEVICE))) * 1e6 / RESIDENT
+                rows.append(row(what, f"aekit {choice}", value, base / value, ">= 3" if choice == "auto" else ""))
+    return [*rows, *file_scoring(folder, images)]
+
+
+def file_scoring(folder: Path, images: np.ndarray) -> list[Row]:
+    """`score` of a large file beside reading it, both out of the page cache."""
+    file = folder / "many.npy"
+    np.save(file, np.concatenate([images] * COPIES))
+    what = f"score {COPIES * len(images):,} digits from a file, s"
+
+    def read() -> float:
+        start = time.perf_counter()
+        buffer = bytearray(32 << 20)
+        with file.open("rb", buffering=0) as source:
+            while source.readinto(buffer):
+                pass
+        return time.perf_counter() - start
+
+    def scored() -> float:
+        options = Options(model=str(folder / "run"), device=DEVICE, force=True)
+        return float(workflows.score(str(file), str(folder / "s.csv"), "auto", options=options)["seconds"])
+
+    seconds = best(read, 3)
+    rows = [row(what, "reading the file", seconds)]
+    kernels.use("auto")
+    value = best(scored, 2)
+    return [*rows, row(what, "aekit bf16", value, seconds / value, ">= 1", "p-values and CSV included")]
+
+
+def milliseconds(function: Callable[[], object]) -> float:
+    """The median of 20 calls, after 5."""
+    times = []
+    for _ in range(25):
+        synchronize()
+        start = time.perf_counter()
+        function()
+        synchronize()
+        times.append(time.perf_counter() - start)
+    return 1000 * float(np.median(times[5:]))
+
+
+def synchronize() -> None:
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
+SUBJECTS = {"speed": speed, "memory": memory, "gpu": gpu}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("subjects", nargs="*", choices=SUBJECTS, default=list(SUBJECTS))
+    parser.add_argument("subjects", nargs="+", choices=SUBJECTS)
     for subject in parser.parse_args().subjects:
+        if subject == "gpu" and not torch.cuda.is_available():
+            print("no CUDA device here: nothing was measured")
+            continue
         with tempfile.TemporaryDirectory() as folder:
             rows = SUBJECTS[subject](Path(folder))
-        with (RESULTS / f"{subject}-cpu.csv").open("w", newline="") as file:
+        where = torch.cuda.get_device_name().lower().replace(" ", "-") if subject == "gpu" else "cpu"
+        name = "pipelines" if subject == "gpu" else subject
+        with (RESULTS / f"{name}-{where}.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
