@@ -1,17 +1,28 @@
-"""What happens to normalised samples before the model sees them: x -> x_noisy, of the same shape.
+"""What happens to normalised samples before the model sees them: (x, target) -> (x_noisy, target), of the same shapes.
 
-An amount is in normalised units: of the 0..1 range for images, of the training data's standard deviation else.
+Most change x alone. `shift`, `events`, `reverse` and `drop` make another clean sample, and so change the target too.
+An amount is in normalised units (of the 0..1 range for images, of the training data's standard deviation else), or a
+share, or a probability.
 """
 
 import math
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Generator, Tensor
 
-from aekit.errors import UsageError
+from aekit.batches import as_tensor, read_all
+from aekit.errors import AekitError, UsageError
+from aekit.formats import open_record
+from aekit.records import Batch, times
 
-Corruption = tuple[tuple[tuple[str, float], ...], ...]  # alternatives, each a chain of (name, amount)
+Pair = tuple[Tensor, Tensor]  # x and its target
+Step = Callable[[Tensor, Tensor, Generator], Pair]
+Corruption = tuple[tuple[Step, ...], ...]  # alternatives, each a chain of steps
+SNR = (-10.0, 10.0)  # dB, from which `records` draws where nothing else is asked for
+HELD_OUT = 0.2  # the share of the records, at the end of their file, that training never sees
 
 
 def gaussian(x: Tensor, amount: float, generator: Generator) -> Tensor:
@@ -54,7 +65,73 @@ def gaps(x: Tensor, amount: float, generator: Generator) -> Tensor:
     return x * ((t - start) % points >= round(amount * points))
 
 
-CORRUPTIONS: dict[str, Callable[[Tensor, float, Generator], Tensor]] = {
+def shift(x: Tensor, target: Tensor, amount: float, generator: Generator) -> Pair:
+    """With probability `amount` the sample moves along the last axis, by half of it at most; zeros come after it."""
+    points = x.shape[-1]
+    start = _chosen(x, amount, generator) * ((_per_sample(x, generator) - 0.5) * points).round()
+    index = (torch.arange(points, device=x.device) + start).long()
+    there = (index >= 0) & (index < points)
+    index = index.clamp(0, points - 1)
+    return x.gather(-1, index.expand_as(x)) * there, target.gather(-1, index.expand_as(target)) * there
+
+
+def events(x: Tensor, target: Tensor, amount: float, generator: Generator) -> Pair:
+    """With probability `amount` another sample of the batch is added, at another place and 1 to 5 times weaker."""
+    other = torch.roll(x, 1, dims=0), torch.roll(target, 1, dims=0)
+    other = shift(*other, 1.0, generator)
+    size = _chosen(x, amount, generator) / (1 + 4 * _per_sample(x, generator))
+    return x + size * other[0], target + size * other[1]
+
+
+def reverse(x: Tensor, target: Tensor, amount: float, generator: Generator) -> Pair:
+    """With probability `amount` time runs backwards."""
+    chosen = _chosen(x, amount, generator) > 0
+    return torch.where(chosen, x.flip(-1), x), torch.where(chosen, target.flip(-1), target)
+
+
+def drop(x: Tensor, target: Tensor, amount: float, generator: Generator) -> Pair:
+    """With probability `amount` each channel is silent; the first of them never all."""
+    kept = _uniform((*x.shape[:2], *[1] * (x.dim() - 2)), x, generator) >= amount
+    first = torch.arange(x.shape[1], device=x.device).view(1, -1, *[1] * (x.dim() - 2)) == 0
+    kept = kept | (first & ~kept.any(dim=1, keepdim=True))
+    return x * kept, target * kept
+
+
+@dataclass(eq=False)
+class Records:
+    """x + a record (C, T) of noise, at a signal-to-noise ratio drawn from `snr`, in dB of power over the whole sample.
+
+    The record is drawn from `noise` (M, C, T' >= T), as is the place where it begins; its units do not matter.
+    """
+
+    noise: Tensor
+    snr: tuple[float, float] = SNR
+    rows: tuple[int, int | None] = (0, None)  # of the noise, those to draw from
+    there: dict[torch.device, Tensor] = field(default_factory=dict)  # the noise on the devices that asked for it
+
+    def __call__(self, x: Tensor, target: Tensor, generator: Generator) -> Pair:
+        if x.device not in self.there:
+            self.there[x.device] = self.noise.to(x.device)
+        noise = self.there[x.device][slice(*self.rows)]
+        points = x.shape[-1]
+        which = (_uniform((len(x),), x, generator) * len(noise)).long()
+        start = (_uniform((len(x), 1), x, generator) * (noise.shape[-1] - points + 1)).long()
+        at = start + torch.arange(points, device=x.device)  # (B, T)
+        n = noise[which[:, None], :, at].transpose(1, 2)  # (B, C, T)
+        n = n - n.mean(dim=-1, keepdim=True)
+        low, high = self.snr
+        decibel = low + (high - low) * _per_sample(x, generator)
+        power, noise_power = (v.flatten(1).square().mean(1).view(-1, 1, 1) for v in (x, n))
+        power = torch.where(power > 0, power, torch.ones_like(power))  # a silent sample gets noise of unit power
+        return x + n * (power / noise_power.clamp_min(1e-30)).sqrt() * 10 ** (-decibel / 20), target
+
+    def split(self) -> tuple["Records", "Records"]:
+        """Those for training and those held out."""
+        kept = max(1, round(len(self.noise) * (1 - HELD_OUT)))
+        return replace(self, rows=(0, kept)), replace(self, rows=(min(kept, len(self.noise) - 1), None))
+
+
+NOISES: dict[str, Callable[[Tensor, float, Generator], Tensor]] = {
     "gaussian": gaussian,
     "speckle": speckle,
     "dropout": dropout,
@@ -62,21 +139,34 @@ CORRUPTIONS: dict[str, Callable[[Tensor, float, Generator], Tensor]] = {
     "cosine": cosine,
     "gaps": gaps,
 }
-SHARES = ("dropout", "gaps")  # whose amount is a share
+CHANGES: dict[str, Callable[[Tensor, Tensor, float, Generator], Pair]] = {
+    "shift": shift,
+    "events": events,
+    "reverse": reverse,
+    "drop": drop,
+}
+CORRUPTIONS = (*NOISES, *CHANGES, "records")
+SHARES = ("dropout", "gaps", *CHANGES)  # whose amount is a share or a probability
 
 
-def parse_corruption(texts: Sequence[str]) -> Corruption:
+def parse_corruption(texts: Sequence[str], sample_shape: tuple[int, ...] | None = None) -> Corruption:
     """["gaussian:0.2", "speckle:0.2+gaps:0.1"]: one of the two for each sample, the second a chain of both.
 
-    Raises UsageError for an unknown name or an amount that is not a number in range.
+    `records:FILE[:NAME][@LOW..HIGH]` reads records for samples of `sample_shape`, and is left out where that is None.
+    Raises UsageError for an unknown name or an amount that is not a number in range, AekitError for records that do not
+    fit.
     """
-    return tuple(tuple(_parse_one(part) for part in text.split("+")) for text in texts)
+    names = "|".join(CORRUPTIONS)
+    chains = [[_parse_one(part, sample_shape) for part in re.split(rf"\+(?=(?:{names}):)", text)] for text in texts]
+    return tuple(tuple(step for step in chain if step is not None) for chain in chains)
 
 
-def _parse_one(text: str) -> tuple[str, float]:
+def _parse_one(text: str, sample_shape: tuple[int, ...] | None) -> Step | None:
     name, _, amount = text.partition(":")
     if name not in CORRUPTIONS:
         raise UsageError(f"--corrupt {text}: no corruption is called {name!r}; known are {', '.join(CORRUPTIONS)}")
+    if name == "records":
+        return _records(text, amount, sample_shape)
     try:
         value = float(amount)
     except ValueError:
@@ -84,28 +174,93 @@ def _parse_one(text: str) -> tuple[str, float]:
     if not 0 <= value <= (1 if name in SHARES else math.inf) or math.isinf(value):
         wanted = "a share from 0 to 1" if name in SHARES else "a number from 0"
         raise UsageError(f"--corrupt {text}: the amount is {wanted}, as in {name}:0.2")
-    return name, value
+    if name in CHANGES:
+        change = CHANGES[name]
+        return lambda x, target, generator: change(x, target, value, generator)
+    noise = NOISES[name]
+    return lambda x, target, generator: (noise(x, value, generator), target)
 
 
-def corrupt(x: Tensor, corruption: Corruption, generator: Generator) -> Tensor:
-    """x (B, ...) with one of the alternatives, drawn per sample; x itself where there are none."""
+def _records(text: str, place: str, sample_shape: tuple[int, ...] | None) -> Records | None:
+    """Records of a file that are at least as long as a sample, in each of its channels."""
+    found = re.fullmatch(r"(.+?)(?:@(-?[\d.]+)\.\.(-?[\d.]+))?", place)
+    try:
+        snr = (float(found[2]), float(found[3])) if found and found[2] is not None else SNR
+    except ValueError:
+        snr = (math.nan, math.nan)
+    if found is None or not snr[0] <= snr[1]:
+        raise UsageError(f"--corrupt {text}: a file of noise is needed, as in records:noise.npz:noise@-10..10 (dB)")
+    if sample_shape is None:
+        return None
+    record = open_record(found[1])
+    have = record.sample_shape
+    if len(sample_shape) != 2 or len(have) != 2 or have[0] not in (1, sample_shape[0]) or have[1] < sample_shape[1]:
+        raise AekitError(
+            f"{found[1]}: a record of noise has shape {times(have)}, the samples {times(sample_shape)}; give noise of "
+            "as many channels (or one) and at least as many points"
+        )
+    noise = as_tensor(read_all(record)).float()
+    return Records(noise.expand(-1, sample_shape[0], -1), snr)
+
+
+def split(corruption: Corruption) -> tuple[Corruption, Corruption]:
+    """What training uses, and what evaluation does: other records of noise."""
+
+    def part(i: int) -> Corruption:
+        return tuple(
+            tuple(step.split()[i] if isinstance(step, Records) else step for step in chain) for chain in corruption
+        )
+
+    return part(0), part(1)
+
+
+def corrupt(x: Tensor, target: Tensor, corruption: Corruption, generator: Generator) -> Pair:
+    """x (B, ...) with one of the alternatives, drawn per sample, and the target that goes with it."""
     if not corruption:
-        return x
-    results = [_chain(x, chain, generator) for chain in corruption]
+        return x, target
+    results = [_chain(x, target, chain, generator) for chain in corruption]
     if len(results) == 1:
         return results[0]
     drawn = (_uniform((len(x),), x, generator) * len(results)).long()
-    drawn = drawn.view(-1, *[1] * (x.dim() - 1))
-    noisy = results[0]
-    for i, result in enumerate(results[1:], start=1):
-        noisy = torch.where(drawn == i, result, noisy)
-    return noisy
+    noisy, goal = results[0]
+    for i, (other, other_goal) in enumerate(results[1:], start=1):
+        noisy = torch.where(_beside(drawn == i, noisy), other, noisy)
+        goal = torch.where(_beside(drawn == i, goal), other_goal, goal)
+    return noisy, goal
 
 
-def _chain(x: Tensor, chain: tuple[tuple[str, float], ...], generator: Generator) -> Tensor:
-    for name, amount in chain:
-        x = CORRUPTIONS[name](x, amount, generator)
-    return x
+def corrupt_batch(batch: Batch, corruption: Corruption, generator: Generator, own_scale: bool) -> Batch:
+    """The batch with corrupted samples; where each has a scale of its own, that of what the model sees, as in use."""
+    if not corruption:
+        return batch
+    x, target = corrupt(batch.x, batch.target, corruption, generator)
+    if not own_scale:
+        return batch._replace(x=x, target=target)
+    mean = x.mean(dim=tuple(range(2, x.dim())), keepdim=True)
+    std = _beside((x - mean).flatten(1).std(dim=1, correction=0), x)
+    std = torch.where(std > 0, std, torch.ones_like(std))
+    offset, scale = batch.offset + mean * batch.scale, batch.scale * std
+    return Batch((x - mean) / std, (target - mean) / std, offset, scale)
+
+
+def _chain(x: Tensor, target: Tensor, chain: tuple[Step, ...], generator: Generator) -> Pair:
+    for step in chain:
+        x, target = step(x, target, generator)
+    return x, target
+
+
+def _beside(chosen: Tensor, x: Tensor) -> Tensor:
+    return chosen.view(-1, *[1] * (x.dim() - 1))
+
+
+def _per_sample(x: Tensor, generator: Generator) -> Tensor:
+    """U(0, 1) for each sample, broadcasting against x."""
+    return _uniform((len(x), *[1] * (x.dim() - 1)), x, generator)
+
+
+def _chosen(x: Tensor, probability: float, generator: Generator) -> Tensor:
+    """1 for a sample with the probability, 0 else, broadcasting against x."""
+    return (_per_sample(x, generator) < probability).to(x.dtype)
 
 
 def _normal(x: Tensor, generator: Generator) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from aekit.batches import Rows
-from aekit.corruptions import Corruption, corrupt
+from aekit.corruptions import Corruption, corrupt_batch, split
 from aekit.graphs import Graphed
 from aekit.objectives import ERRORS, Phase, mse, objective
 from aekit.optimisers import Muon
@@ -152,7 +152,7 @@ class _Step:
     phases that falls due. What is logged is summed on the device and fetched once an epoch."""
 
     def __init__(self, model: nn.Module, train: Rows, settings: TrainSettings, corruption: Corruption):
-        self.train, self.settings, self.corruption = train, settings, corruption
+        self.train, self.settings, self.corruption = train, settings, split(corruption)[0]
         self.device = train.x.device
         self.phases = phases_of(model, settings)
         self.optimisers = [_optimisers(phase, settings, self.device) for phase in self.phases]
@@ -180,7 +180,7 @@ class _Step:
 
     def _run(self, due: Sequence[bool]) -> None:
         batch = self.train.batch(self.index)
-        batch = batch._replace(x=corrupt(batch.x, self.corruption, self.noise))
+        batch = corrupt_batch(batch, self.corruption, self.noise, self.train.unit is not None)
         for phase, movers, is_due in zip(self.phases, self.optimisers, due, strict=True):
             if not is_due:
                 continue
@@ -264,19 +264,20 @@ def evaluate(
 def errors_of(
     forward: Callable[[Tensor], Output], rows: Rows, settings: TrainSettings, corruption: Corruption = ()
 ) -> Tensor:
-    """Mean squared error of each sample (N,), float64, with the corruption of training, the same in each call.
+    """Mean squared error of each sample (N,), float64, corrupted as in training, the same in each call.
 
     In 0..1 units for images, in units of the training data's standard deviation else.
     """
     device = rows.x.device
     noise = torch.Generator(device)
+    corruption = split(corruption)[1]
     parts = []
     for start in range(0, len(rows), EVALUATION_ROWS):
         noise.manual_seed(mix(settings.seed, 2, start))
         index = torch.arange(start, min(start + EVALUATION_ROWS, len(rows)), device=device)
-        batch = rows.batch(index)
+        batch = corrupt_batch(rows.batch(index), corruption, noise, rows.unit is not None)
         with precision_context(settings.precision, device):
-            output = forward(corrupt(batch.x, corruption, noise))
+            output = forward(batch.x)
         target = batch.target if output.target is None else output.target
         errors = mse(output.x_hat.float(), target, output.weight)
         parts.append((errors * rows.error_unit(batch)).double())

@@ -1,20 +1,24 @@
 """Corruptions: what each does, the draw among several, and words that are not understood."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
-from aekit.corruptions import CORRUPTIONS, corrupt, parse_corruption
-from aekit.errors import UsageError
+from aekit.corruptions import CHANGES, NOISES, Records, corrupt, corrupt_batch, parse_corruption, split
+from aekit.errors import AekitError, UsageError
+from aekit.records import Batch
 
 
 def draw(text: str | list[str], x: torch.Tensor, seed: int = 0) -> torch.Tensor:
     texts = [text] if isinstance(text, str) else text
-    return corrupt(x, parse_corruption(texts), torch.Generator().manual_seed(seed))
+    return corrupt(x, x, parse_corruption(texts), torch.Generator().manual_seed(seed))[0]
 
 
-@pytest.mark.parametrize("name", CORRUPTIONS)
+@pytest.mark.parametrize("name", [*NOISES, *CHANGES])
 def test_keeps_shape_repeats_with_its_seed_and_does_nothing_at_amount_0(name: str) -> None:
-    x = torch.rand(4, 2, 50)
+    x = torch.rand(40, 2, 50)
     noisy = draw(f"{name}:0.3", x)
     assert noisy.shape == x.shape
     assert not torch.equal(noisy, x)
@@ -60,8 +64,121 @@ def test_a_chain_applies_both() -> None:
     assert bool(((noisy != 0) & (noisy != 1)).any(dim=2).all())
 
 
+def pulses(count: int = 200, points: int = 60) -> torch.Tensor:
+    """Samples (count, 2, points), silent but for one pulse whose height tells the sample."""
+    x = torch.zeros(count, 2, points)
+    x[:, :, points // 2] = torch.arange(1.0, count + 1)[:, None]
+    return x
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_makes_another_clean_sample_changes_the_target_with_it(name: str) -> None:
+    x = pulses()
+    noisy, target = corrupt(x, 2 * x, parse_corruption([f"{name}:0.5"]), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(target, 2 * noisy)
+    changed = (noisy != x).flatten(1).any(dim=1).float().mean()
+    assert float(changed) == pytest.approx(0.75 if name == "drop" else 0.5, abs=0.12)
+
+
+def test_a_shift_moves_by_half_at_most_and_brings_in_zeros() -> None:
+    x = pulses()
+    moved = draw("shift:1", x)
+    heights, places = moved[:, 0].max(dim=1)
+    assert set(heights.tolist()) <= {0.0, *x[:, 0].max(dim=1).values.tolist()}  # a pulse may leave at an edge
+    assert bool((moved.abs().flatten(1).count_nonzero(dim=1) <= 2).all())
+    assert places.min() < 6
+    assert places.max() > 53
+    assert len(set(places.tolist())) > 40
+
+
+def test_an_event_of_another_sample_is_added_weaker() -> None:
+    x = torch.rand(100, 1, 50, generator=torch.Generator().manual_seed(1))
+    added = draw("events:1", x) - x
+    size = added.flatten(1).abs().amax(dim=1)
+    assert float(size.min()) > 0.1
+    assert float(size.max()) <= 1.0
+
+
+def test_a_silent_channel_is_never_the_only_one() -> None:
+    kept = draw("drop:0.9", torch.ones(300, 3, 5)).amax(dim=2)
+    assert bool((kept.sum(dim=1) >= 1).all())
+    assert float((kept == 0).float().mean()) == pytest.approx(0.9 - 0.9**3 / 3, abs=0.05)
+
+
+def decibel(signal: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    return 10 * torch.log10(signal.square().mean(dim=(1, 2)) / noise.square().mean(dim=(1, 2)))
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e6])
+def test_records_are_added_at_the_drawn_ratio_whatever_their_unit(unit: float, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "n+1.npz", noise=(unit * rng.normal(3, 1, (7, 90))).astype(np.float64))
+    x = (
+        torch.randn(400, 1, 60, generator=torch.Generator().manual_seed(0))
+        * 10 ** torch.linspace(-3, 3, 400)[:, None, None]
+    )
+    text = f"records:{tmp_path / 'n+1.npz'}:noise@-5..15"
+    step = parse_corruption([f"gaussian:0+{text}"], (1, 60))
+    noisy, target = corrupt(x, x, step, torch.Generator().manual_seed(0))
+    assert target is x
+    ratio = decibel(x, noisy - x)
+    assert -5.01 <= float(ratio.min()) < -4
+    assert 14 < float(ratio.max()) <= 15.01
+    assert float(ratio.mean()) == pytest.approx(5, abs=1)
+    again, _ = corrupt(x, x, step, torch.Generator().manual_seed(0))
+    assert torch.equal(noisy, again)
+
+
+def test_records_begin_anywhere_and_those_held_out_are_never_trained_on() -> None:
+    periods = torch.arange(1.0, 11)  # in a sample, by which a record is known
+    noise = torch.sin(2 * torch.pi * periods[:, None] * torch.arange(100) / 40)
+    corruption = ((Records(noise[:, None], (0.0, 0.0)),),)
+    seen = []
+    for part in split(corruption):
+        x = torch.ones(300, 1, 40)
+        added = corrupt(x, x, part, torch.Generator().manual_seed(0))[0][:, 0] - 1
+        spectrum = torch.fft.rfft(added)
+        drawn = spectrum.abs().argmax(dim=1)
+        seen.append(set(drawn.tolist()))
+        phases = spectrum.gather(1, drawn[:, None]).angle()
+        assert len(set(phases.round(decimals=2).flatten().tolist())) > 10
+    assert seen == [set(range(1, 9)), {9, 10}]
+
+
+def test_a_scale_of_its_own_is_that_of_what_the_model_sees() -> None:
+    clean = torch.randn(20, 2, 50, generator=torch.Generator().manual_seed(0))
+    batch = Batch(clean, clean, torch.full((20, 2, 1), 7.0), torch.full((20, 1, 1), 3.0))
+    corruption = ((Records(torch.randn(5, 2, 80), (-20.0, -20.0)),),)
+    got = corrupt_batch(batch, corruption, torch.Generator().manual_seed(0), own_scale=True)
+    torch.testing.assert_close(got.x.flatten(1).std(dim=1, correction=0), torch.ones(20))
+    torch.testing.assert_close(got.x.mean(dim=2), torch.zeros(20, 2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(got.target * got.scale + got.offset, clean * 3 + 7, atol=1e-3, rtol=1e-4)
+
+
+def test_records_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "short.npy", np.zeros((4, 30)) + np.arange(30))
+    with pytest.raises(AekitError, match="a record of noise has shape 1x30, the samples 1x60; give noise"):
+        parse_corruption([f"records:{tmp_path / 'short.npy'}"], (1, 60))
+    with pytest.raises(AekitError, match="not_there"):
+        parse_corruption([f"records:{tmp_path / 'not_there.npy'}"], (1, 60))
+
+
 @pytest.mark.parametrize(
-    "text", ["", "salt:0.1", "gaussian", "gaussian:x", "gaussian:-1", "gaussian:nan", "dropout:1.5"]
+    "text",
+    [
+        "records:",
+        "records:a.npy@1..0",
+        "records:a.npy@1.2.3..4",
+        "shift:2",
+        "drop:-1",
+        "",
+        "salt:0.1",
+        "gaussian",
+        "gaussian:x",
+        "gaussian:-1",
+        "gaussian:nan",
+        "dropout:1.5",
+    ],
 )
 def test_words_not_understood_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--corrupt"):

@@ -16,7 +16,7 @@ from typing import Any, get_type_hints
 import torch
 
 from aekit import checkpoint, recipes
-from aekit.corruptions import Corruption, parse_corruption
+from aekit.corruptions import Corruption, Records, parse_corruption
 from aekit.errors import AekitError, UsageError
 from aekit.files import check_free, whole
 from aekit.inference import pick_device
@@ -78,7 +78,7 @@ def train(
         raise UsageError("train needs a recipe and --data, as in: aekit train conv --data mnist")
     chosen = recipes.recipe(recipe)
     settings, model_settings, corruption_texts, data_options = _resolve(recipe, options)
-    corruption = parse_corruption(corruption_texts)
+    parse_corruption(corruption_texts)  # raises where a word is not understood, before data is read
     where = pick_device(device)
     common.use_kernels(kernels)
 
@@ -86,6 +86,7 @@ def train(
     if "epochs" not in options and settings.steps is None:
         settings = _enough_epochs(settings, chosen, len(parts.train), talk)
     sample_shape = tuple(parts.train_raw.shape[1:])
+    corruption = parse_corruption(corruption_texts, sample_shape)
     output = "none" if model_settings.get("activation") == "none" else parts.normalisation.output
     model_settings["output"] = output
     torch.manual_seed(mix(settings.seed, 3))
@@ -120,7 +121,7 @@ def train(
 
     run = Path(resume) if resume is not None else _new_run(recipe, data, out, force)
     keep = {
-        "rows": _digest(parts),
+        "rows": _digest(parts, corruption),
         "device": where.type,
         "kernels": kernels,
         "threads": torch.get_num_threads(),
@@ -260,13 +261,14 @@ def _new_run(recipe: str, data: str, out: str | None, force: bool) -> Path:
     return run
 
 
-def _digest(parts: Parts) -> str:
+def _digest(parts: Parts, corruption: Corruption) -> str:
     """Of every value that training and validation read."""
     digest = hashlib.blake2b(digest_size=16)
-    for rows in (parts.train, parts.val):
-        for tensor in (rows.x, *(() if rows.target is None else (rows.target,))):
-            digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(tensor.contiguous().numpy())
+    read = [tensor for rows in (parts.train, parts.val) for tensor in (rows.x, rows.target) if tensor is not None]
+    read += [step.noise for chain in corruption for step in chain if isinstance(step, Records)]
+    for tensor in read:
+        digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.contiguous().numpy())
     return digest.hexdigest()
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from aekit import __version__
 from aekit.batches import as_tensor, undo
-from aekit.corruptions import Corruption, corrupt
+from aekit.corruptions import Corruption, corrupt_batch, split
 from aekit.layers import count_parameters
 from aekit.trained import TrainedModel
 from aekit.training import TrainSettings, mix, reconstructs
@@ -166,11 +166,10 @@ def _reconstructions(trained: TrainedModel, parts: Parts, corruption: Corruption
     if parts.labels is not None and len(parts.val_rows):
         index = torch.from_numpy(one_per_class(parts.labels[parts.val_rows], len(parts.val)))
         labels = parts.labels[parts.val_rows[index.numpy()]]
-    batch = parts.val.batch(index)
     noise = torch.Generator().manual_seed(mix(0, 5))
-    seen = corrupt(batch.x, corruption, noise)
+    batch = corrupt_batch(parts.val.batch(index), split(corruption)[1], noise, parts.val.unit is not None)
     device = next(trained.network.parameters()).device
-    x_hat = trained.network(seen.to(device)).x_hat.float().cpu()
+    x_hat = trained.network(batch.x.to(device)).x_hat.float().cpu()
     paired = corruption or parts.train.target is not None
 
     def in_units(x: torch.Tensor) -> NDArray[Any]:
@@ -182,8 +181,8 @@ def _reconstructions(trained: TrainedModel, parts: Parts, corruption: Corruption
         parts.record.kind,
         (x_hat - batch.target).flatten(1).square().mean(1).numpy(),
         labels,
-        None if trained.pca is None else in_units(trained.pca.reconstruct(seen)),
-        in_units(seen) if paired else None,
+        None if trained.pca is None else in_units(trained.pca.reconstruct(batch.x)),
+        in_units(batch.x) if paired else None,
         trained.sampling_rate,
         parts.record.columns,
         score_name="error",
