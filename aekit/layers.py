@@ -171,11 +171,13 @@ def _flat(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).flatten(1)
 
 
-def conv(dims: int, c_in: int, c_out: int, kernel_size: int | tuple[int, ...], stride: int = 1) -> nn.Module:
+def conv(
+    dims: int, c_in: int, c_out: int, kernel_size: int | tuple[int, ...], stride: int = 1, bias: bool = True
+) -> nn.Module:
     """A convolution of 1 or 2 dimensions; an odd kernel keeps ceil(size / stride), one of a tuple takes no padding."""
     padding = kernel_size // 2 if isinstance(kernel_size, int) else 0
     kind = nn.Conv1d if dims == 1 else Conv2d
-    return kind(c_in, c_out, kernel_size, stride=stride, padding=padding)  # type: ignore[arg-type]
+    return kind(c_in, c_out, kernel_size, stride=stride, padding=padding, bias=bias)  # type: ignore[arg-type]
 
 
 def conv_transpose(

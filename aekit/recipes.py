@@ -15,6 +15,8 @@ class Recipe:
     settings: Mapping[str, Any] = field(default_factory=dict)  # of the model
     training: Mapping[str, Any] = field(default_factory=dict)  # fields of TrainSettings
     corruption: tuple[str, ...] = ()
+    augment: str = ""  # a chain that makes other clean samples, before the corruption
+    needs_noise: bool = False  # it learns nothing without a corruption or paired data
     per_sample: bool = False  # each row of a series is divided by its own standard deviation, whatever the data
     least_steps: int = 3000  # with few rows the default epochs are more, so that there are so many steps
 
@@ -85,6 +87,23 @@ RECIPES: dict[str, Recipe] = {
         {},
         {"epochs": 10, "batch_size": 64, "lr": 5e-3, "warmup": 0.2, "optimiser": "muon"},
         per_sample=True,  # a pulse is told from noise by its size beside that noise, which differs from row to row
+    ),
+    "unet": Recipe(
+        "unet",
+        "convolutions with skips, 1-D or 2-D: noise out of signals and images",
+        {},
+        {"epochs": 20, "batch_size": 32, "lr": 3e-3, "warmup": 0.2},
+        ("gaussian:0.3",),
+        needs_noise=True,
+    ),
+    "deepdenoiser": Recipe(
+        "deepdenoiser",
+        "masks over the short-time Fourier transform of each channel: seismograms",
+        {},
+        {"epochs": 60, "batch_size": 20, "lr": 3e-3, "warmup": 0.2},
+        augment="shift:0.9+events:0.2+reverse:0.2",
+        needs_noise=True,
+        per_sample=True,
     ),
 }
 

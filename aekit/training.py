@@ -125,9 +125,9 @@ def fit(
         model.eval()
         is_best = True
         if reconstructs(model):
-            errors = errors_of(model, val, settings, corruption)
-            metrics["val_error"] = float(errors.mean())
-            is_lowest = lowest is None or metrics["val_error"] < float(lowest.mean())
+            errors, units = errors_of(model, val, settings, corruption)
+            metrics["val_error"] = float((errors * units).mean())
+            is_lowest = lowest is None or float(errors.mean()) < float(lowest.mean())
             lowest, stale = (errors, 0) if lowest is None or is_lowest else (lowest, stale + 1)
             is_best = is_tied(errors, lowest)
         metrics["best"] = float(is_best)
@@ -256,22 +256,24 @@ def is_tied(errors: Tensor, lowest: Tensor) -> bool:
 def evaluate(
     forward: Callable[[Tensor], Output], rows: Rows, settings: TrainSettings, corruption: Corruption = ()
 ) -> float:
-    """The mean of `errors_of`."""
-    return float(errors_of(forward, rows, settings, corruption).mean())
+    """The mean of `errors_of`, in 0..1 units for images, of the training data's standard deviation else."""
+    errors, units = errors_of(forward, rows, settings, corruption)
+    return float((errors * units).mean())
 
 
 @torch.no_grad()
 def errors_of(
     forward: Callable[[Tensor], Output], rows: Rows, settings: TrainSettings, corruption: Corruption = ()
-) -> Tensor:
-    """Mean squared error of each sample (N,), float64, corrupted as in training, the same in each call.
+) -> tuple[Tensor, Tensor]:
+    """Mean squared error of each normalised sample (N,), float64, corrupted as in training, the same in each call.
 
-    In 0..1 units for images, in units of the training data's standard deviation else.
+    The other tensor (N,) turns errors into 0..1 units for images, into units of the training data's standard deviation
+    else: it differs from 1 where each sample has a scale of its own.
     """
     device = rows.x.device
     noise = torch.Generator(device)
     corruption = split(corruption)[1]
-    parts = []
+    parts, units = [], []
     for start in range(0, len(rows), EVALUATION_ROWS):
         noise.manual_seed(mix(settings.seed, 2, start))
         index = torch.arange(start, min(start + EVALUATION_ROWS, len(rows)), device=device)
@@ -279,9 +281,9 @@ def errors_of(
         with precision_context(settings.precision, device):
             output = forward(batch.x)
         target = batch.target if output.target is None else output.target
-        errors = mse(output.x_hat.float(), target, output.weight)
-        parts.append((errors * rows.error_unit(batch)).double())
-    return torch.cat(parts).cpu()
+        parts.append(mse(output.x_hat.float(), target, output.weight).double())
+        units.append(torch.ones_like(parts[-1]) * rows.error_unit(batch))
+    return torch.cat(parts).cpu(), torch.cat(units).cpu()
 
 
 def _order(rows: int, wanted: int, seed: int, device: torch.device) -> Tensor:

@@ -15,7 +15,7 @@ STEPS = [
     ["models", "baseline"],
     ["layers", "objectives", "corruptions", "datasets"],
     ["batches"],
-    ["formats", "synthetic", "optimisers", "graphs", "transfers"],
+    ["formats", "synthetic", "optimisers", "graphs", "transfers", "stft"],
     ["kernels", "records", "files", "settings"],
     ["errors"],
 ]

@@ -15,7 +15,7 @@ from aekit.models import build
 from aekit.training import Epoch, TrainSettings, fit
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
-SHAPES = {"lstm": (1, 24), "trace": (1, 64), "conv1d": (1, 60)}
+SHAPES = {"lstm": (1, 24), "trace": (1, 64), "conv1d": (1, 60), "deepdenoiser": (2, 60)}
 WAITS = {  # operations whose result, or whose shape, the host must wait for, or that send the host's numbers
     "aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::unique_dim", "aten::_unique2",
     "aten::lift_fresh", "aten::is_nonzero", "aten::equal",

@@ -9,14 +9,24 @@ from torch import nn
 from aekit.errors import AekitError, UsageError
 from aekit.layers import ACTIVATIONS
 from aekit.models.conv import Conv
+from aekit.models.deepdenoiser import DeepDenoiser
 from aekit.models.dense import Dense
 from aekit.models.lstm import LSTM
 from aekit.models.trace import Trace
+from aekit.models.unet import UNet
 from aekit.models.vae import VAE
 from aekit.records import times
 from aekit.settings import is_a, words
 
-MODELS: dict[str, type[nn.Module]] = {"dense": Dense, "conv": Conv, "vae": VAE, "lstm": LSTM, "trace": Trace}
+MODELS: dict[str, type[nn.Module]] = {
+    "dense": Dense,
+    "conv": Conv,
+    "vae": VAE,
+    "lstm": LSTM,
+    "trace": Trace,
+    "unet": UNet,
+    "deepdenoiser": DeepDenoiser,
+}
 
 
 def settings_of(model: str) -> dict[str, Any]:

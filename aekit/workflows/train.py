@@ -39,7 +39,7 @@ REPORT_FILE = "report.html"
 LINES = 25  # told of a run, however many epochs
 COLUMNS = ("epoch", "train_loss", "val_error", "best", "penalty", "seconds", "samples_per_second")
 TRAINING_OPTIONS = tuple(f.name for f in fields(TrainSettings))
-DATA_OPTIONS = ("labels", "target", "normal", "val", "window", "corrupt", "start")
+DATA_OPTIONS = ("labels", "target", "normal", "val", "window", "corrupt", "augment", "start")
 
 
 def train(
@@ -58,8 +58,8 @@ def train(
     """Trains `recipe` on `data` and returns the figures; `options` are those of the command line, by their names.
 
     Training settings (fields of TrainSettings), settings of the model (`latent`, `hidden`, ...) and of the data
-    (`labels`, `target`, `normal`, `val`, `window`, `corrupt`, `start`) lie side by side in `options`. A config file or
-    a run to resume gives what is not given here.
+    (`labels`, `target`, `normal`, `val`, `window`, `corrupt`, `augment`, `start`) lie side by side in `options`. A
+    config file or a run to resume gives what is not given here.
     """
     talk = talk or Talk()
     clock = Clock()
@@ -78,7 +78,8 @@ def train(
         raise UsageError("train needs a recipe and --data, as in: aekit train conv --data mnist")
     chosen = recipes.recipe(recipe)
     settings, model_settings, corruption_texts, data_options = _resolve(recipe, options)
-    parse_corruption(corruption_texts)  # raises where a word is not understood, before data is read
+    chain = _with_augment(corruption_texts, str(data_options.get("augment", chosen.augment)))
+    parse_corruption(chain)  # raises where a word is not understood, before data is read
     where = pick_device(device)
     common.use_kernels(kernels)
 
@@ -86,7 +87,12 @@ def train(
     if "epochs" not in options and settings.steps is None:
         settings = _enough_epochs(settings, chosen, len(parts.train), talk)
     sample_shape = tuple(parts.train_raw.shape[1:])
-    corruption = parse_corruption(corruption_texts, sample_shape)
+    if chosen.needs_noise and not corruption_texts and parts.record.target is None:
+        raise UsageError(
+            f"the recipe {recipe} learns from noise: add some with --corrupt gaussian:0.3 or --corrupt records:FILE, "
+            "or give clean counterparts with --target FILE"
+        )
+    corruption = parse_corruption(chain, sample_shape)
     output = "none" if model_settings.get("activation") == "none" else parts.normalisation.output
     model_settings["output"] = output
     torch.manual_seed(mix(settings.seed, 3))
@@ -105,7 +111,7 @@ def train(
         sampling_rate=parts.record.sampling_rate,
         normalisation=parts.normalisation,
         error=settings.error,
-        corruption=tuple(corruption_texts),
+        corruption=tuple(chain),
         classes=parts.classes,
         normal=parts.normal,
         columns=parts.record.columns,
@@ -192,6 +198,13 @@ def _resolve(
     if not is_a(corruption, tuple[str, ...]):
         raise UsageError(f"corrupt={corruption}: a list of words such as gaussian:0.2 is needed")
     return settings, {**chosen.settings, **model}, tuple(corruption), data_options
+
+
+def _with_augment(corruption: Sequence[str], augment: str) -> list[str]:
+    """Each corruption, or none, after what makes other clean samples."""
+    first = "" if augment in ("None", "none") else augment
+    chains = ["+".join(part for part in (first, text) if part) for text in corruption or [""]]
+    return [chain for chain in chains if chain]
 
 
 def _enough_epochs(settings: TrainSettings, chosen: recipes.Recipe, rows: int, talk: Talk) -> TrainSettings:
