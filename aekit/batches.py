@@ -176,6 +176,7 @@ class Rows:
     offset: Tensor  # of a normalised x, broadcasting against (N, C, ...)
     scale: Tensor
     target: Tensor | None = None  # (N, ...), normalised
+    picks: Tensor | None = None  # (N, 2), arrivals of P and S
     unit: float | None = None  # what errors are told in, where every sample has a scale of its own
 
     def __len__(self) -> int:
@@ -189,7 +190,8 @@ class Rows:
         elif len(offset) == len(self.x):
             offset, scale = offset.index_select(0, index), scale.index_select(0, index)
         target = x if self.target is None else self.target.index_select(0, index)
-        return Batch(x, target, offset, scale)
+        picks = None if self.picks is None else pick_maps(self.picks.index_select(0, index), x.shape[-1])
+        return Batch(x, target, offset, scale, picks)
 
     def error_unit(self, batch: Batch) -> Tensor | float:
         """What turns a normalised squared error into squared units of the training data's standard deviation."""
@@ -208,11 +210,30 @@ class Rows:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Rows":
         target = None if self.target is None else change(self.target)
+        picks = None if self.picks is None else change(self.picks)
         x, offset, scale = change(self.x), change(self.offset), change(self.scale)
-        return replace(self, x=x, offset=offset, scale=scale, target=target)
+        return replace(self, x=x, offset=offset, scale=scale, target=target, picks=picks)
 
 
-def to_rows(raw: Array, normalisation: Normalisation, target: Array | None = None) -> Rows:
+PICK_WIDTH = 10.0  # points, standard deviation of the bell that stands for a pick
+CODA = 0.4  # of the time from P to S, by which a detection lasts beyond S
+
+
+def pick_maps(picks: Tensor, points: int) -> Tensor:
+    """(B, 2) arrivals of P and S -> (B, 3, T): detection is 1 from P into the coda, P and S are bells around them.
+
+    The definitions are EQTransformer's (Mousavi et al. 2020, doi:10.1038/s41467-020-17591-w).
+    """
+    t = torch.arange(points, device=picks.device)
+    there = picks >= 0
+    bells = torch.exp(-0.5 * ((t - picks[..., None]) / PICK_WIDTH).square()) * there[..., None]
+    p, s = picks[:, :1], picks[:, 1:]
+    end = s + CODA * (s - p)
+    detection = (t >= p) & (t <= end) & there.all(dim=1, keepdim=True)
+    return torch.cat([detection[:, None].to(bells.dtype), bells], dim=1)
+
+
+def to_rows(raw: Array, normalisation: Normalisation, target: Array | None = None, picks: Array | None = None) -> Rows:
     """Samples as stored (N, C, ...), and their clean counterparts in the same units, ready for `fit`."""
     x = as_tensor(raw)
     goal = None
@@ -225,7 +246,8 @@ def to_rows(raw: Array, normalisation: Normalisation, target: Array | None = Non
         kept = None
     if target is not None:
         goal = ((as_tensor(target).to(offset.dtype) - offset) / scale).float()
-    return Rows(x, kept, offset, scale, goal, unit=normalisation.unit)
+    arrivals = None if picks is None else torch.from_numpy(picks)
+    return Rows(x, kept, offset, scale, goal, arrivals, unit=normalisation.unit)
 
 
 def as_tensor(raw: Array) -> Tensor:
@@ -284,6 +306,17 @@ def windows_of(record: Record, window: tuple[int, ...]) -> Record:
     array = np.concatenate(parts)
     labels = None if record.labels is None else np.repeat(record.labels, len(places))
     target = None if record.target is None else windows_of(record.target, window)
+    picks = None
+    if record.picks is not None:
+        starts = np.array([place[0].start for place in places])[:, None]
+        moved = record.picks[:, None] - starts  # (rows, windows, 2)
+        picks = np.where((record.picks[:, None] >= 0) & (moved >= 0) & (moved < window[1]), moved, -1).reshape(-1, 2)
     return replace(
-        record, shape=array.shape, read=lambda i, j: array[i:j], channel_axis=1, labels=labels, target=target
+        record,
+        shape=array.shape,
+        read=lambda i, j: array[i:j],
+        channel_axis=1,
+        labels=labels,
+        target=target,
+        picks=picks,
     )

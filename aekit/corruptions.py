@@ -1,6 +1,6 @@
-"""What happens to normalised samples before the model sees them: (x, target) -> (x_noisy, target), of the same shapes.
+"""What happens to normalised samples before the model sees them: Batch -> Batch, of the same shapes.
 
-Most change x alone. `shift`, `events`, `reverse` and `drop` make another clean sample, and so change the target too.
+Most change x alone. `shift`, `events`, `reverse` and `drop` make another clean sample, and so change target and picks.
 An amount is in normalised units (of the 0..1 range for images, of the training data's standard deviation else), or a
 share, or a probability.
 """
@@ -18,8 +18,7 @@ from aekit.errors import AekitError, UsageError
 from aekit.formats import open_record
 from aekit.records import Batch, times
 
-Pair = tuple[Tensor, Tensor]  # x and its target
-Step = Callable[[Tensor, Tensor, Generator], Pair]
+Step = Callable[[Batch, Generator], Batch]
 Corruption = tuple[tuple[Step, ...], ...]  # alternatives, each a chain of steps
 SNR = (-10.0, 10.0)  # dB, from which `records` draws where nothing else is asked for
 HELD_OUT = 0.2  # the share of the records, at the end of their file, that training never sees
@@ -65,36 +64,40 @@ def gaps(x: Tensor, amount: float, generator: Generator) -> Tensor:
     return x * ((t - start) % points >= round(amount * points))
 
 
-def shift(x: Tensor, target: Tensor, amount: float, generator: Generator) -> Pair:
+def shift(batch: Batch, amount: float, generator: Generator) -> Batch:
     """With probability `amount` the sample moves along the last axis, by half of it at most; zeros come after it."""
+    x = batch.x
     points = x.shape[-1]
     start = _chosen(x, amount, generator) * ((_per_sample(x, generator) - 0.5) * points).round()
     index = (torch.arange(points, device=x.device) + start).long()
     there = (index >= 0) & (index < points)
     index = index.clamp(0, points - 1)
-    return x.gather(-1, index.expand_as(x)) * there, target.gather(-1, index.expand_as(target)) * there
+    return _each(batch, lambda tensor: tensor.gather(-1, index.expand_as(tensor)) * there)
 
 
-def events(x: Tensor, target: Tensor, amount: float, generator: Generator) -> Pair:
+def events(batch: Batch, amount: float, generator: Generator) -> Batch:
     """With probability `amount` another sample of the batch is added, at another place and 1 to 5 times weaker."""
-    other = torch.roll(x, 1, dims=0), torch.roll(target, 1, dims=0)
-    other = shift(*other, 1.0, generator)
-    size = _chosen(x, amount, generator) / (1 + 4 * _per_sample(x, generator))
-    return x + size * other[0], target + size * other[1]
+    x = batch.x
+    other = shift(_each(batch, lambda tensor: tensor.roll(1, dims=0)), 1.0, generator)
+    chosen = _chosen(x, amount, generator)
+    size = chosen / (1 + 4 * _per_sample(x, generator))
+    picks = None if batch.picks is None or other.picks is None else torch.maximum(batch.picks, chosen * other.picks)
+    return batch._replace(x=x + size * other.x, target=batch.target + size * other.target, picks=picks)
 
 
-def reverse(x: Tensor, target: Tensor, amount: float, generator: Generator) -> Pair:
+def reverse(batch: Batch, amount: float, generator: Generator) -> Batch:
     """With probability `amount` time runs backwards."""
-    chosen = _chosen(x, amount, generator) > 0
-    return torch.where(chosen, x.flip(-1), x), torch.where(chosen, target.flip(-1), target)
+    chosen = _chosen(batch.x, amount, generator) > 0
+    return _each(batch, lambda tensor: torch.where(chosen, tensor.flip(-1), tensor))
 
 
-def drop(x: Tensor, target: Tensor, amount: float, generator: Generator) -> Pair:
+def drop(batch: Batch, amount: float, generator: Generator) -> Batch:
     """With probability `amount` each channel is silent; the first of them never all."""
+    x = batch.x
     kept = _uniform((*x.shape[:2], *[1] * (x.dim() - 2)), x, generator) >= amount
     first = torch.arange(x.shape[1], device=x.device).view(1, -1, *[1] * (x.dim() - 2)) == 0
     kept = kept | (first & ~kept.any(dim=1, keepdim=True))
-    return x * kept, target * kept
+    return batch._replace(x=x * kept, target=batch.target * kept)
 
 
 @dataclass(eq=False)
@@ -109,7 +112,8 @@ class Records:
     rows: tuple[int, int | None] = (0, None)  # of the noise, those to draw from
     there: dict[torch.device, Tensor] = field(default_factory=dict)  # the noise on the devices that asked for it
 
-    def __call__(self, x: Tensor, target: Tensor, generator: Generator) -> Pair:
+    def __call__(self, batch: Batch, generator: Generator) -> Batch:
+        x = batch.x
         if x.device not in self.there:
             self.there[x.device] = self.noise.to(x.device)
         noise = self.there[x.device][slice(*self.rows)]
@@ -123,7 +127,7 @@ class Records:
         decibel = low + (high - low) * _per_sample(x, generator)
         power, noise_power = (v.flatten(1).square().mean(1).view(-1, 1, 1) for v in (x, n))
         power = torch.where(power > 0, power, torch.ones_like(power))  # a silent sample gets noise of unit power
-        return x + n * (power / noise_power.clamp_min(1e-30)).sqrt() * 10 ** (-decibel / 20), target
+        return batch._replace(x=x + n * (power / noise_power.clamp_min(1e-30)).sqrt() * 10 ** (-decibel / 20))
 
     def split(self) -> tuple["Records", "Records"]:
         """Those for training and those held out."""
@@ -139,7 +143,7 @@ NOISES: dict[str, Callable[[Tensor, float, Generator], Tensor]] = {
     "cosine": cosine,
     "gaps": gaps,
 }
-CHANGES: dict[str, Callable[[Tensor, Tensor, float, Generator], Pair]] = {
+CHANGES: dict[str, Callable[[Batch, float, Generator], Batch]] = {
     "shift": shift,
     "events": events,
     "reverse": reverse,
@@ -176,9 +180,9 @@ def _parse_one(text: str, sample_shape: tuple[int, ...] | None) -> Step | None:
         raise UsageError(f"--corrupt {text}: the amount is {wanted}, as in {name}:0.2")
     if name in CHANGES:
         change = CHANGES[name]
-        return lambda x, target, generator: change(x, target, value, generator)
+        return lambda batch, generator: change(batch, value, generator)
     noise = NOISES[name]
-    return lambda x, target, generator: (noise(x, value, generator), target)
+    return lambda batch, generator: batch._replace(x=noise(batch.x, value, generator))
 
 
 def _records(text: str, place: str, sample_shape: tuple[int, ...] | None) -> Records | None:
@@ -214,39 +218,42 @@ def split(corruption: Corruption) -> tuple[Corruption, Corruption]:
     return part(0), part(1)
 
 
-def corrupt(x: Tensor, target: Tensor, corruption: Corruption, generator: Generator) -> Pair:
-    """x (B, ...) with one of the alternatives, drawn per sample, and the target that goes with it."""
-    if not corruption:
-        return x, target
-    results = [_chain(x, target, chain, generator) for chain in corruption]
-    if len(results) == 1:
-        return results[0]
-    drawn = (_uniform((len(x),), x, generator) * len(results)).long()
-    noisy, goal = results[0]
-    for i, (other, other_goal) in enumerate(results[1:], start=1):
-        noisy = torch.where(_beside(drawn == i, noisy), other, noisy)
-        goal = torch.where(_beside(drawn == i, goal), other_goal, goal)
-    return noisy, goal
+def corrupt(batch: Batch, corruption: Corruption, generator: Generator, own_scale: bool = False) -> Batch:
+    """The batch with one of the alternatives, drawn per sample, and the target that goes with it.
 
-
-def corrupt_batch(batch: Batch, corruption: Corruption, generator: Generator, own_scale: bool) -> Batch:
-    """The batch with corrupted samples; where each has a scale of its own, that of what the model sees, as in use."""
+    Where each sample has a scale of its own (`own_scale`), it becomes that of what the model sees, as in use.
+    """
     if not corruption:
         return batch
-    x, target = corrupt(batch.x, batch.target, corruption, generator)
+    results = []
+    for chain in corruption:
+        results.append(batch)
+        for step in chain:
+            results[-1] = step(results[-1], generator)
+    batch = results[0]
+    if len(results) > 1:
+        drawn = (_uniform((len(batch.x),), batch.x, generator) * len(results)).long()
+        for i, other in enumerate(results[1:], start=1):
+            batch = Batch(*(_chosen_from(drawn == i, a, b) for a, b in zip(other, batch, strict=True)))  # type: ignore[arg-type]
     if not own_scale:
-        return batch._replace(x=x, target=target)
+        return batch
+    x = batch.x
     mean = x.mean(dim=tuple(range(2, x.dim())), keepdim=True)
     std = _beside((x - mean).flatten(1).std(dim=1, correction=0), x)
     std = torch.where(std > 0, std, torch.ones_like(std))
     offset, scale = batch.offset + mean * batch.scale, batch.scale * std
-    return Batch((x - mean) / std, (target - mean) / std, offset, scale)
+    return batch._replace(x=(x - mean) / std, target=(batch.target - mean) / std, offset=offset, scale=scale)
 
 
-def _chain(x: Tensor, target: Tensor, chain: tuple[Step, ...], generator: Generator) -> Pair:
-    for step in chain:
-        x, target = step(x, target, generator)
-    return x, target
+def _chosen_from(chosen: Tensor, a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is b or a is None or b is None else torch.where(_beside(chosen, a), a, b)
+
+
+def _each(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    """What changes samples, done to x, target and picks."""
+    target = change(batch.x) if batch.target is batch.x else change(batch.target)
+    picks = None if batch.picks is None else change(batch.picks)
+    return batch._replace(x=change(batch.x), target=target, picks=picks)
 
 
 def _beside(chosen: Tensor, x: Tensor) -> Tensor:

@@ -22,14 +22,15 @@ from aekit.graphs import Graphed
 from aekit.objectives import ERRORS, error_map
 from aekit.records import Array, Output, Record, times
 from aekit.trained import TrainedModel
-from aekit.training import precision_context
+from aekit.training import mix, precision_context
 from aekit.transfers import Upload, fetch
 
 BATCH = {"cpu": (1 << 20, 1024), "cuda": (1 << 22, 8192)}  # most values and samples where no batch size is asked for
+DRAWS = 10  # of a network that tells how sure it is by dropout
 IN_FLIGHT = {"cpu": 1, "cuda": 2}  # batches that are started before the first of them is waited for
 Progress = Callable[[int], None]  # told the rows done
-Place = tuple[slice, ...]  # of a window along T, or H and W
-Spot = tuple[int | slice, ...]  # of a window in a chunk: row, channels and place
+Place = tuple[slice, ...]  # of a window in a sample: channels, and along T, or H and W
+Spot = tuple[int | slice, ...]  # of a window in a chunk: row and place
 Function = Callable[[Tensor], list[Tensor]]  # samples as stored (B, C, ...), on the device -> what is asked of them
 
 
@@ -104,6 +105,8 @@ def pick_device(name: str) -> torch.device:
 def check_fits(trained: TrainedModel, record: Record) -> None:
     """Raises AekitError where the record's rows are not, and do not hold, samples of the model."""
     have, want = record.sample_shape, trained.sample_shape
+    if _each_channel(trained) and len(have) == len(want):
+        have, want = (1, *have[1:]), (1, *want[1:])
     table = "table" in (record.kind, trained.kind)  # whose columns have a meaning each
     if not fits(have, want) or (table and have != want):
         raise AekitError(
@@ -120,6 +123,19 @@ def check_fits(trained: TrainedModel, record: Record) -> None:
         raise AekitError(
             f"{record.source}: sampling rate is {rates[0]:g} Hz, the model expects {rates[1]:g} Hz; resample the file"
         )
+
+
+def _each_channel(trained: TrainedModel) -> bool:
+    """Whether the network takes channels one by one, so that there may be any number of them."""
+    return hasattr(trained.network, "each_channel")
+
+
+def _places(trained: TrainedModel, record: Record, overlap: bool) -> list[Place]:
+    """Where windows lie in each row, one place where a row is a sample; raises AekitError where rows do not fit."""
+    check_fits(trained, record)
+    channels, *size = record.sample_shape
+    parts = [slice(i, i + 1) for i in range(channels)] if _each_channel(trained) else [slice(None)]
+    return [(part, *place) for part in parts for place in tiles(tuple(size), trained.sample_shape[1:], overlap)]
 
 
 @dataclass
@@ -157,7 +173,7 @@ class _Batches:
     def __call__(self, samples: Array, places: list[Place]) -> Iterator[tuple[list[Spot], list[NDArray[Any]]]]:
         """The windows at these places of each sample in turn: where each batch of them lies, and what was found."""
         self.seen.add(samples)
-        spots: Iterator[Spot] = ((row, slice(None), *place) for row in range(len(samples)) for place in places)
+        spots: Iterator[Spot] = ((row, *place) for row in range(len(samples)) for place in places)
         started: deque[tuple[list[Spot], Callable[[], list[NDArray[Any]]]]] = deque()
         done = 0
         while some := list(islice(spots, self.run.batch_size)):
@@ -191,8 +207,7 @@ def _arrived(spots: list[Spot], wait: Callable[[], list[NDArray[Any]]]) -> tuple
 
 def denoise(trained: TrainedModel, record: Record, run: Run, seen: Seen, progress: Progress) -> Iterator[Array]:
     """The record's rows without the noise, (rows, *item) a chunk at a time, float, in the file's units."""
-    check_fits(trained, record)
-    whole_rows = record.sample_shape == trained.sample_shape
+    places = _places(trained, record, overlap=True)
 
     def function(raw: Tensor) -> list[Tensor]:
         result = _forward(trained, raw, run)
@@ -200,24 +215,23 @@ def denoise(trained: TrainedModel, record: Record, run: Run, seen: Seen, progres
 
     batches = _Batches(function, run, seen)
     for start, samples in chunks(record):
-        cleaned = _denoise(batches, samples) if whole_rows else _denoise_long(batches, samples, trained.sample_shape)
+        cleaned = _denoise(batches, samples, places) if len(places) == 1 else _denoise_long(batches, samples, places)
         yield record.from_samples(cleaned)
         progress(start + len(samples))
 
 
-def _denoise(batches: _Batches, samples: Array) -> Array:
-    parts = [cleaned for _, (cleaned,) in batches(samples, [(slice(None),) * (samples.ndim - 2)])]
+def _denoise(batches: _Batches, samples: Array, places: list[Place]) -> Array:
+    parts = [cleaned for _, (cleaned,) in batches(samples, places)]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _denoise_long(batches: _Batches, samples: Array, sample_shape: tuple[int, ...]) -> Array:
+def _denoise_long(batches: _Batches, samples: Array, places: list[Place]) -> Array:
     """The windows' weighted mean where they overlap, in float32 unless the samples are of a wider type."""
-    window = sample_shape[1:]
-    places = tiles(samples.shape[2:], window, overlap=True)
-    weight = overlap_weight(window)
+    weight = overlap_weight(tuple(along.stop - along.start for along in places[0][1:]))
     total = np.zeros(samples.shape[2:], np.float32)
-    for place in places:
-        total[place] += weight
+    for channels, *place in places:
+        if channels == places[0][0]:
+            total[tuple(place)] += weight
     cleaned = np.zeros(samples.shape, np.result_type(samples.dtype, np.float32))
     for spots, (windows,) in batches(samples, places):
         for spot, values in zip(spots, windows, strict=True):
@@ -242,7 +256,7 @@ def score(
     `on_map` is given the model's error of every value, (rows, *item) a chunk at a time; its mean over a row, or window,
     is the score.
     """
-    places = _side_by_side(trained, record)
+    places = _places(trained, record, overlap=False)
     count = len(record) * len(places)
     score = np.empty(count, np.float32)  # at once: small arrays kept from among the large ones hold their memory
     pca = trained.pca.to(run.device) if with_pca and trained.pca is not None else None
@@ -277,8 +291,37 @@ def score(
         raise AekitError(
             f"{record.source}: row {worst} holds values too far from the training data to be scored; mend or remove it"
         )
-    starts = [tuple(along.start for along in place) for place in places] * len(record) if len(places) > 1 else []
+    starts = [tuple(along.start for along in place[1:]) for place in places] * len(record) if len(places) > 1 else []
     return Scores(score, pca_score, row, starts, seen)
+
+
+@torch.inference_mode()
+def probabilities(
+    trained: TrainedModel, record: Record, run: Run, seed: int
+) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
+    """Of each row: its number, the probabilities (3, T) of detection, P and S, and their spread over the draws.
+
+    Rows longer than the model's sample are cut into windows that overlap, and the windows' weighted means are told.
+    """
+    places = _places(trained, record, overlap=True)
+    weight = overlap_weight(trained.sample_shape[1:])
+    per_batch = max(1, run.batch_size // DRAWS)
+    for start, samples in chunks(record):
+        for row, sample in enumerate(samples, start):
+            mean, spread = (np.zeros((3, sample.shape[-1]), np.float32) for _ in range(2))
+            total = np.zeros(sample.shape[-1], np.float32)
+            for first in range(0, len(places), per_batch):
+                some = places[first : first + per_batch]
+                raw = as_tensor(np.stack([sample[place] for place in some])).to(run.device)
+                x, _, _ = trained.normalisation.apply(raw)
+                torch.manual_seed(mix(seed, row, first))  # dropout draws from the global generator
+                with precision_context(run.precision, run.device):
+                    drawn = trained.network.draws(x, DRAWS).float()  # type: ignore[operator]
+                for (_, along), m, s in zip(some, drawn.mean(0).cpu().numpy(), drawn.std(0).cpu().numpy(), strict=True):
+                    mean[:, along] += m * weight
+                    spread[:, along] += s * weight
+                    total[along] += weight
+            yield row, mean / total, spread / total
 
 
 def scores_of(trained: TrainedModel, x: Tensor, precision: str) -> Tensor:
@@ -302,7 +345,7 @@ def _scores_and_map(trained: TrainedModel, x: Tensor, precision: str) -> list[Te
 
 def latent_shape(trained: TrainedModel, record: Record) -> tuple[int, int]:
     """Rows (or windows) and D of what `embed` gives."""
-    return len(record) * len(_side_by_side(trained, record)), latent_width(trained)
+    return len(record) * len(_places(trained, record, overlap=False)), latent_width(trained)
 
 
 def latent_width(trained: TrainedModel) -> int:
@@ -317,7 +360,7 @@ def embed(
     trained: TrainedModel, record: Record, run: Run, seen: Seen, progress: Progress
 ) -> Iterator[NDArray[np.float32]]:
     """Latent vectors (rows or windows, D), a chunk at a time."""
-    places = _side_by_side(trained, record)
+    places = _places(trained, record, overlap=False)
 
     def function(raw: Tensor) -> list[Tensor]:
         z = _forward(trained, raw, run).output.z
@@ -328,12 +371,6 @@ def embed(
     for start, samples in chunks(record):
         yield np.concatenate([latents for _, (latents,) in batches(samples, places)])
         progress(start + len(samples))
-
-
-def _side_by_side(trained: TrainedModel, record: Record) -> list[Place]:
-    """Where windows lie in each row, one place where a row is a sample; raises AekitError where rows do not fit."""
-    check_fits(trained, record)
-    return tiles(record.sample_shape[1:], trained.sample_shape[1:], overlap=False)
 
 
 # --- generate --------------------------------------------------------------------------------------------------------

@@ -105,6 +105,23 @@ RECIPES: dict[str, Recipe] = {
         needs_noise=True,
         per_sample=True,
     ),
+    "wavedecompnet": Recipe(
+        "wavedecompnet",
+        "earthquake and noise as two parts of a record: seismograms at a low rate, 600 points and more",
+        {},
+        {"epochs": 60, "batch_size": 64, "lr": 3e-3, "warmup": 0.2},
+        augment="shift:0.9",
+        needs_noise=True,
+        per_sample=True,
+    ),
+    "eqtransformer": Recipe(
+        "eqtransformer",
+        "detection, P and S of earthquakes at each time point; score writes picks",
+        {},
+        {"epochs": 60, "batch_size": 32, "lr": 2e-3, "warmup": 0.2},
+        augment="shift:0.99+events:0.3+drop:0.1",
+        per_sample=True,
+    ),
 }
 
 

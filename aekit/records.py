@@ -38,6 +38,7 @@ class Record:
     sampling_rate: float | None = None  # Hz
     columns: tuple[str, ...] = ()  # a table's names, one per value
     target: "Record | None" = None  # paired data: the clean counterpart of each row
+    picks: NDArray[np.int64] | None = None  # (rows, 2), the points at which P and S arrive; -1 where there is none
     header: object = None
 
     def __len__(self) -> int:
@@ -112,7 +113,15 @@ def select(record: Record, rows: NDArray[np.int64]) -> Record:
     array = np.array(record.read(0, len(record)))[rows]
     labels = None if record.labels is None else record.labels[rows]
     target = None if record.target is None else select(record.target, rows)
-    return replace(record, shape=array.shape, read=lambda start, stop: array[start:stop], labels=labels, target=target)
+    picks = None if record.picks is None else record.picks[rows]
+    return replace(
+        record,
+        shape=array.shape,
+        read=lambda start, stop: array[start:stop],
+        labels=labels,
+        target=target,
+        picks=picks,
+    )
 
 
 class Batch(NamedTuple):
@@ -122,6 +131,7 @@ class Batch(NamedTuple):
     target: Tensor  # (B, C, ...); x before corruption unless the data is paired
     offset: Tensor  # broadcasts against x: value in the file = x * scale + offset
     scale: Tensor
+    picks: Tensor | None = None  # (B, 3, T), probability of detection, P and S at each time point, where they are known
 
 
 class Output(NamedTuple):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from aekit.batches import Rows
-from aekit.corruptions import Corruption, corrupt_batch, split
+from aekit.corruptions import Corruption, corrupt, split
 from aekit.graphs import Graphed
 from aekit.objectives import ERRORS, Phase, mse, objective
 from aekit.optimisers import Muon
@@ -180,7 +180,7 @@ class _Step:
 
     def _run(self, due: Sequence[bool]) -> None:
         batch = self.train.batch(self.index)
-        batch = corrupt_batch(batch, self.corruption, self.noise, self.train.unit is not None)
+        batch = corrupt(batch, self.corruption, self.noise, self.train.unit is not None)
         for phase, movers, is_due in zip(self.phases, self.optimisers, due, strict=True):
             if not is_due:
                 continue
@@ -243,6 +243,11 @@ def reconstructs(model: nn.Module) -> bool:
     return bool({"denoise", "score"} & set(model.verbs))  # type: ignore[arg-type]
 
 
+def finds_picks(model: object) -> bool:
+    """Whether what the model gives back are probabilities of detection, P and S."""
+    return hasattr(model, "finds_picks")
+
+
 def is_tied(errors: Tensor, lowest: Tensor) -> bool:
     """Whether errors (N,) are no worse than the lowest (N,) but by chance: one standard error of their difference.
 
@@ -277,9 +282,14 @@ def errors_of(
     for start in range(0, len(rows), EVALUATION_ROWS):
         noise.manual_seed(mix(settings.seed, 2, start))
         index = torch.arange(start, min(start + EVALUATION_ROWS, len(rows)), device=device)
-        batch = corrupt_batch(rows.batch(index), corruption, noise, rows.unit is not None)
+        batch = corrupt(rows.batch(index), corruption, noise, rows.unit is not None)
         with precision_context(settings.precision, device):
             output = forward(batch.x)
+        if finds_picks(forward):
+            assert batch.picks is not None, "the workflow checks that there are picks"
+            parts.append(mse(output.x_hat.float(), batch.picks).double())
+            units.append(torch.ones_like(parts[-1]))
+            continue
         target = batch.target if output.target is None else output.target
         parts.append(mse(output.x_hat.float(), target, output.weight).double())
         units.append(torch.ones_like(parts[-1]) * rows.error_unit(batch))

@@ -6,14 +6,23 @@ import numpy as np
 import pytest
 import torch
 
-from aekit.corruptions import CHANGES, NOISES, Records, corrupt, corrupt_batch, parse_corruption, split
+from aekit.corruptions import CHANGES, NOISES, Corruption, Records, corrupt, parse_corruption, split
 from aekit.errors import AekitError, UsageError
 from aekit.records import Batch
 
 
+def both(
+    x: torch.Tensor, target: torch.Tensor, corruption: Corruption, seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """x and target after the corruption."""
+    batch = Batch(x, target, torch.zeros(1), torch.ones(1))
+    got = corrupt(batch, corruption, torch.Generator().manual_seed(seed))
+    return got.x, got.target
+
+
 def draw(text: str | list[str], x: torch.Tensor, seed: int = 0) -> torch.Tensor:
     texts = [text] if isinstance(text, str) else text
-    return corrupt(x, x, parse_corruption(texts), torch.Generator().manual_seed(seed))[0]
+    return both(x, x, parse_corruption(texts), seed)[0]
 
 
 @pytest.mark.parametrize("name", [*NOISES, *CHANGES])
@@ -74,7 +83,7 @@ def pulses(count: int = 200, points: int = 60) -> torch.Tensor:
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_makes_another_clean_sample_changes_the_target_with_it(name: str) -> None:
     x = pulses()
-    noisy, target = corrupt(x, 2 * x, parse_corruption([f"{name}:0.5"]), torch.Generator().manual_seed(0))
+    noisy, target = both(x, 2 * x, parse_corruption([f"{name}:0.5"]))
     torch.testing.assert_close(target, 2 * noisy)
     changed = (noisy != x).flatten(1).any(dim=1).float().mean()
     assert float(changed) == pytest.approx(0.75 if name == "drop" else 0.5, abs=0.12)
@@ -119,13 +128,13 @@ def test_records_are_added_at_the_drawn_ratio_whatever_their_unit(unit: float, t
     )
     text = f"records:{tmp_path / 'n+1.npz'}:noise@-5..15"
     step = parse_corruption([f"gaussian:0+{text}"], (1, 60))
-    noisy, target = corrupt(x, x, step, torch.Generator().manual_seed(0))
+    noisy, target = both(x, x, step)
     assert target is x
     ratio = decibel(x, noisy - x)
     assert -5.01 <= float(ratio.min()) < -4
     assert 14 < float(ratio.max()) <= 15.01
     assert float(ratio.mean()) == pytest.approx(5, abs=1)
-    again, _ = corrupt(x, x, step, torch.Generator().manual_seed(0))
+    again, _ = both(x, x, step)
     assert torch.equal(noisy, again)
 
 
@@ -136,7 +145,7 @@ def test_records_begin_anywhere_and_those_held_out_are_never_trained_on() -> Non
     seen = []
     for part in split(corruption):
         x = torch.ones(300, 1, 40)
-        added = corrupt(x, x, part, torch.Generator().manual_seed(0))[0][:, 0] - 1
+        added = both(x, x, part)[0][:, 0] - 1
         spectrum = torch.fft.rfft(added)
         drawn = spectrum.abs().argmax(dim=1)
         seen.append(set(drawn.tolist()))
@@ -149,7 +158,7 @@ def test_a_scale_of_its_own_is_that_of_what_the_model_sees() -> None:
     clean = torch.randn(20, 2, 50, generator=torch.Generator().manual_seed(0))
     batch = Batch(clean, clean, torch.full((20, 2, 1), 7.0), torch.full((20, 1, 1), 3.0))
     corruption = ((Records(torch.randn(5, 2, 80), (-20.0, -20.0)),),)
-    got = corrupt_batch(batch, corruption, torch.Generator().manual_seed(0), own_scale=True)
+    got = corrupt(batch, corruption, torch.Generator().manual_seed(0), own_scale=True)
     torch.testing.assert_close(got.x.flatten(1).std(dim=1, correction=0), torch.ones(20))
     torch.testing.assert_close(got.x.mean(dim=2), torch.zeros(20, 2), atol=1e-5, rtol=0)
     torch.testing.assert_close(got.target * got.scale + got.offset, clean * 3 + 7, atol=1e-3, rtol=1e-4)
@@ -161,6 +170,18 @@ def test_records_that_do_not_fit_are_named(tmp_path: Path) -> None:
         parse_corruption([f"records:{tmp_path / 'short.npy'}"], (1, 60))
     with pytest.raises(AekitError, match="not_there"):
         parse_corruption([f"records:{tmp_path / 'not_there.npy'}"], (1, 60))
+
+
+def test_picks_move_with_their_sample() -> None:
+    x = pulses()
+    picks = (x > 0).float().amax(dim=1, keepdim=True).expand(-1, 3, -1)
+    batch = Batch(x, x, torch.zeros(1), torch.ones(1), picks)
+    chain = parse_corruption(["shift:0.9+events:0.5+reverse:0.5+drop:0.3+gaussian:0.1"])
+    got = corrupt(batch, chain, torch.Generator().manual_seed(0))
+    assert got.picks is not None
+    where = (got.target > 0).float().amax(dim=1, keepdim=True)
+    assert torch.equal(got.picks, where.expand(-1, 3, -1))
+    assert set(got.picks.sum(dim=2).flatten().tolist()) == {0.0, 1.0, 2.0}
 
 
 @pytest.mark.parametrize(

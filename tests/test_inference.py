@@ -235,3 +235,14 @@ def test_a_gpu_gives_what_a_cpu_gives(shape: tuple[int, ...]) -> None:
     assert not seen.not_recorded
     for got, expected in zip(on_gpu, on_cpu, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_of_single_channels_takes_any_number_of_them() -> None:
+    """Each window of each channel goes through alone, normalised by itself."""
+    network = build("deepdenoiser", (1, 60), {"hidden": (4, 8), "output": "none"})
+    model = trained(network, (1, 60), normalisation=Normalisation("sample", (0.0,), (1.0,), -5, 5))
+    rows = normal(3, 4, 100) * np.array([1, 10, 100, 1000], np.float32)[:, None]
+    together = denoise(model, record_of(rows))
+    for channel in range(4):
+        alone = denoise(model, record_of(rows[:, channel]))
+        np.testing.assert_allclose(together[:, channel], alone, rtol=1e-4, atol=1e-4 * 10**channel)

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 from aekit.errors import AekitError
 from aekit.files import whole
 from aekit.formats import arrays, hdf5, idx, images, sound, text  # noqa: F401  they register themselves
-from aekit.formats._choose import choose_data, contents_of, record_at, split_name, with_labels, with_target
+from aekit.formats._choose import choose_data, contents_of, record_at, split_name, with_labels, with_picks, with_target
 from aekit.formats._registry import FOLDER, IDX, READERS, WRITERS, Plan, Put, Want, ending_of, shown
 from aekit.formats.images import Picture
 from aekit.formats.text_writers import cells, text_file
@@ -36,7 +36,8 @@ def open_record(path: str | Path, labels: str | None = None, target: str | None 
     contents = contents_of(file, Want(name, labels))
     data = choose_data(contents, file, name, [n for n in (labels, target) if n])
     record = record_at(str(path), file, data, contents)
-    return with_target(with_labels(record, contents, file, data, labels), contents, file, target)
+    record = with_picks(with_labels(record, contents, file, data, labels), contents, file, data)
+    return with_target(record, contents, file, target)
 
 
 class Writer:

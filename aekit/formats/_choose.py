@@ -23,6 +23,7 @@ from aekit.formats._registry import (
 )
 from aekit.records import Array, Record, guess_layout
 
+PICK_NAMES = ("p_index", "s_index")  # points at which P and S arrive, one per row
 DATA_NAMES = ("x", "X", "data", "signals", "traces", "images")
 
 
@@ -98,7 +99,10 @@ def choose_data(contents: Contents, file: Path, name: str | None, taken: list[st
     usable = [
         n
         for n, stored in arrays.items()
-        if stored.dtype.kind in "biuf" and stored.shape != () and n not in taken and _last(n).lower() not in RATE_NAMES
+        if stored.dtype.kind in "biuf"
+        and stored.shape != ()
+        and n not in taken
+        and _last(n).lower() not in (*RATE_NAMES, *PICK_NAMES)
     ]
     free = [n for n in usable if _last(n).lower() not in LABEL_NAMES and n != contents.labels] or usable
     if len(free) == 1:
@@ -212,6 +216,26 @@ def _label_values(place: str, file: Path, stored: Stored, rows: int) -> Array:
         )
     whole = bool((np.abs(values) < 2**53).all() and (values % 1 == 0).all())
     return values.astype(np.int64) if whole else values
+
+
+def with_picks(record: Record, contents: Contents, file: Path, data: str) -> Record:
+    """The record with the arrivals of P and S, where arrays beside the data are called so."""
+    names = [_near(contents, data, wanted) for wanted in PICK_NAMES]
+    if not any(names) or record.kind != "series":
+        return record
+    points = record.sample_shape[-1]
+    columns = []
+    for name in names:
+        if name is None:
+            columns.append(np.full(len(record), -1))
+            continue
+        stored = contents.arrays[name]
+        if stored.shape != (len(record),) or stored.dtype.kind not in "iuf":
+            return record  # of another array of the file
+        with reading(file):
+            values = np.array(stored.read(0, len(record)), dtype=np.float64)
+        columns.append(np.where((values >= 0) & (values < points), np.rint(values), -1))
+    return replace(record, picks=np.stack(columns, axis=1).astype(np.int64))
 
 
 def with_target(record: Record, contents: Contents, file: Path, asked: str | None) -> Record:

@@ -11,10 +11,12 @@ from aekit.layers import ACTIVATIONS
 from aekit.models.conv import Conv
 from aekit.models.deepdenoiser import DeepDenoiser
 from aekit.models.dense import Dense
+from aekit.models.eqtransformer import EQTransformer
 from aekit.models.lstm import LSTM
 from aekit.models.trace import Trace
 from aekit.models.unet import UNet
 from aekit.models.vae import VAE
+from aekit.models.wavedecompnet import WaveDecompNet
 from aekit.records import times
 from aekit.settings import is_a, words
 
@@ -26,6 +28,8 @@ MODELS: dict[str, type[nn.Module]] = {
     "trace": Trace,
     "unet": UNet,
     "deepdenoiser": DeepDenoiser,
+    "wavedecompnet": WaveDecompNet,
+    "eqtransformer": EQTransformer,
 }
 
 

@@ -19,6 +19,7 @@ from aekit.stft import STFT
 class DeepDenoiser(nn.Module):
     verbs = ("denoise",)
     series_only = True
+    each_channel = True
 
     def __init__(
         self,

@@ -174,8 +174,12 @@ def _load_if_fits(path: Path, record: Record, verb: str) -> TrainedModel | None:
         check_fits(trained, record)
     except AekitError:
         return None
-    # longer rows hold samples of the model too, but what they mean is known only where it was trained on such windows
-    alike = trained.kind == record.kind and (trained.sample_shape == record.sample_shape or trained.windowed)
+    # longer rows hold samples of the model too, but what they mean is known only where it was trained on such windows,
+    # or where both tell their sampling rate, which is then the same
+    told = record.sampling_rate is not None and trained.sampling_rate is not None
+    alike = trained.kind == record.kind and (
+        trained.sample_shape[1:] == record.sample_shape[1:] or trained.windowed or told
+    )
     return trained if alike and _finished(trained, verb) else None
 
 

@@ -17,7 +17,7 @@ from aekit.inference import scores_of
 from aekit.objectives import zeros
 from aekit.records import Output
 from aekit.trained import Mixture, TrainedModel
-from aekit.training import TrainSettings, evaluate, reconstructs
+from aekit.training import TrainSettings, evaluate, finds_picks, reconstructs
 from aekit.workflows.training_data import Parts
 
 LATENT_ROWS = 10_000  # for the mixture
@@ -55,7 +55,8 @@ def finish(
         if parts.test is not None:
             figures["pca_test_error"] = evaluate(pca, parts.test, exact, corruption)
     if reconstructs(network):
-        trained.calibration, trained.pca_calibration = _calibrate(trained, val)
+        if not finds_picks(network):
+            trained.calibration, trained.pca_calibration = _calibrate(trained, val)
         if parts.test is not None:
             figures["test_error"] = evaluate(network, parts.test.to(where), settings, corruption)
     if z is not None and not hasattr(network, "prior"):

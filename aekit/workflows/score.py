@@ -11,11 +11,14 @@ from aekit import formats, inference, thresholds
 from aekit.batches import as_tensor, undo
 from aekit.errors import AekitError
 from aekit.files import together, whole
+from aekit.picks import THRESHOLDS
 from aekit.records import Record
 from aekit.thresholds import Verdict
 from aekit.trained import TrainedModel
+from aekit.training import finds_picks
 from aekit.workflows import common
 from aekit.workflows.common import Clock, Options, Talk
+from aekit.workflows.picks import write_picks
 
 if TYPE_CHECKING:
     from aekit.reports import Section
@@ -30,8 +33,12 @@ def score(
     error_map: str | None = None,
     options: Options | None = None,
     talk: Talk | None = None,
+    pick_thresholds: tuple[float, float, float] = THRESHOLDS,
 ) -> dict[str, Any]:
-    """Writes a row per sample (or window) to `out` (<name>.scores.csv by default, "-" is stdout)."""
+    """Writes a row per sample (or window) to `out` (<name>.scores.csv by default, "-" is stdout).
+
+    A model that finds picks writes a row per detection and pick instead, above `pick_thresholds`.
+    """
     options, talk, clock = options or Options(), talk or Talk(), Clock()
     thresholds.parse_rule(rule)
     record = common.open_input(data, labels)
@@ -40,6 +47,13 @@ def score(
         raise AekitError(f"{path}: scores are a table; name a .csv or .tsv file with -o")
     common.check_outputs(options, data, path, None if error_map is None else Path(error_map))
     trained, run = common.find_model(data, record, "score", options, talk)
+    if finds_picks(trained.network):
+        if error_map is not None or options.report is not None:
+            raise AekitError(
+                f"{trained.source}: a model that finds picks has no error map and no report; leave them off"
+            )
+        figures = write_picks(trained, run, record, path, pick_thresholds, options, talk)
+        return {**figures, "seconds": clock.seconds}
     if trained.calibration is None:
         raise AekitError(
             f"{trained.source}: its training did not end, so it has no calibration; finish it with --resume"

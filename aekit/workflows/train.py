@@ -21,12 +21,12 @@ from aekit.errors import AekitError, UsageError
 from aekit.files import check_free, whole
 from aekit.inference import pick_device
 from aekit.layers import channels_last, count_parameters
-from aekit.models import build, settings_of
+from aekit.models import MODELS, build, settings_of
 from aekit.objectives import ERRORS
 from aekit.records import times
 from aekit.settings import is_a, words
 from aekit.trained import TrainedModel
-from aekit.training import PRECISIONS, Epoch, TrainSettings, fit, mix, steps_in_epoch
+from aekit.training import PRECISIONS, Epoch, TrainSettings, finds_picks, fit, mix, steps_in_epoch
 from aekit.workflows import common
 from aekit.workflows.common import CONFIG_FILE, MODEL_FILE, Clock, Talk
 from aekit.workflows.finish import finish
@@ -91,6 +91,11 @@ def train(
         raise UsageError(
             f"the recipe {recipe} learns from noise: add some with --corrupt gaussian:0.3 or --corrupt records:FILE, "
             "or give clean counterparts with --target FILE"
+        )
+    if finds_picks(MODELS[chosen.model]) and parts.train.picks is None:
+        raise AekitError(
+            f"{data}: the recipe {recipe} learns from picks; put arrays p_index and s_index beside the data, the "
+            "points at which P and S arrive, -1 where there is none"
         )
     corruption = parse_corruption(chain, sample_shape)
     output = "none" if model_settings.get("activation") == "none" else parts.normalisation.output

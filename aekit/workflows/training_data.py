@@ -58,7 +58,7 @@ def open_parts(data: str, options: Mapping[str, Any], seed: int, per_sample: boo
     normalisation = choose_normalisation(raw, record.kind, record.source, per_sample)
     talk.say(f"{record.source}: {len(raw)} rows of {times(raw.shape[1:])}, {record.kind}; {normalisation.describe()}")
     goal = None if record.target is None else read_all(record.target)
-    rows = to_rows(raw, normalisation, goal)
+    rows = to_rows(raw, normalisation, goal, record.picks)
     outside = None
     if _is_file(options.get("val")):
         if any(name is not None and Path(str(name)).exists() for name in (labels, target)):
@@ -91,7 +91,7 @@ def _to_rows(record: Record, normalisation: Normalisation, sample_shape: tuple[i
             f"{times(sample_shape)}; give rows of one shape"
         )
     goal = None if record.target is None else read_all(record.target)
-    return to_rows(read_all(record), normalisation, goal)
+    return to_rows(read_all(record), normalisation, goal, record.picks)
 
 
 def _only_normal(record: Record, normal: tuple[str, ...] | None, talk: Talk) -> Record:
