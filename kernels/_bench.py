@@ -67,7 +67,7 @@ def look_at(device: str) -> Machine:
     y = torch.empty_like(x)
     copy = 2 * x.nbytes / milliseconds(partial(y.copy_, x), x.nbytes, device)[1][0] / 1e6
     size, products = 8192 if device == "cuda" else 1024, {}
-    for dtype in DTYPES if device == "cuda" else DTYPES.keys() - {"tf32"}:
+    for dtype in DTYPES if device == "cuda" else ("float32", "bfloat16"):
         a, b = (torch.randn(size, size, device=device).to(DTYPES[dtype]) for _ in range(2))
         with precision(dtype):
             products[dtype] = 2 * size**3 / milliseconds(partial(torch.mm, a, b), LARGE, device)[1][0] / 1e9
@@ -148,8 +148,11 @@ def _directions(kernel: Kernel, inputs: Inputs) -> dict[str, Callable[..., Any]]
 
 def _providers(kernel: Kernel, device: str) -> dict[str, Callable[..., Any]]:
     """Name -> the operation; compiled without torch's own CUDA graphs, which would time copies into them as well."""
-    torch.compiler.reset()  # or the limit on recompiling one function turns later cells into eager ones
-    mode = "max-autotune-no-cudagraphs" if device == "cuda" else "default"
-    compiled = torch.compile(kernel.reference, dynamic=False, mode=mode)
-    found = {"triton": kernel.op, "eager": kernel.reference, "compiled": compiled}
-    return {provider: function for provider, function in found.items() if provider not in left_out(device)}
+    missing, found = left_out(device), {"eager": kernel.reference}
+    if "triton" not in missing:
+        found["triton"] = kernel.op
+    if "compiled" not in missing:
+        torch.compiler.reset()  # or the limit on recompiling one function turns later cells into eager ones
+        mode = "max-autotune-no-cudagraphs" if device == "cuda" else "default"
+        found["compiled"] = torch.compile(kernel.reference, dynamic=False, mode=mode)
+    return found

@@ -1,4 +1,4 @@
-"""The cells of the benchmark, measured or compiled: every kernel at its sizes, in every dtype, and the least work of each.
+"""The cells of the benchmark: every kernel at its sizes and in every dtype, with the least work that each takes.
 
 Bytes: inputs read and outputs written once; with backward, inputs read again, the outputs' gradients read and the
 inputs' gradients written. Operations: those of the reference's products, 2 for each multiply-add. Both are counted on

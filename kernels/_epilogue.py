@@ -170,6 +170,6 @@ def check_epilogue(weight: Tensor, bias: Tensor | None, size: int, activation: s
 
 
 def input_precision(convolution: bool) -> str:
-    """How products of float32 are made: TF32 where torch's switch for its own layer of the kind allows it, or exactly."""
+    """How products of float32 are made: TF32 where torch's switch for a layer of this kind allows it, else exactly."""
     switch = torch.backends.cudnn if convolution else torch.backends.cuda.matmul
     return "tf32" if switch.allow_tf32 else "ieee"
