@@ -18,7 +18,7 @@ MEASURED: dict[str, Callable[[dict[str, Any]], str]] = {
     "p20 ms": lambda row: f"{row['p20_ms']:.4f}",
     "p50 ms": lambda row: f"{row['p50_ms']:.4f}",
     "p80 ms": lambda row: f"{row['p80_ms']:.4f}",
-    "GB/s": lambda row: f"{row['gb_per_s']:,.1f}",
+    "GB/s": lambda row: f"{row['gb_per_s']:,.2f}",
     "of copy": lambda row: f"{row['share_of_copy']:.0%}",
     "TFLOP/s": lambda row: "-" if row["tflop_per_s"] is None else f"{row['tflop_per_s']:.3f}",
     "of product": lambda row: "-" if row["share_of_product"] is None else f"{row['share_of_product']:.0%}",
@@ -77,6 +77,7 @@ def bench(
         shared.report(figures, as_json, quiet)
     elif out != "-":
         _show(_headline(figures), figures["rows"], STATIC if static else MEASURED)
+        shared.report({name: figures[name] for name in ("cells", "out", "seconds")}, as_json, quiet)
     if failed := figures.get("failed"):
         raise AekitError(_complaint(failed, figures["cells"]))
 

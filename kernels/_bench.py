@@ -18,12 +18,12 @@ import torch
 
 from aekit.kernels._cells import DTYPES, Cell, as_tuple, cells, leaves, precision
 from aekit.kernels._parity import strays
-from aekit.kernels._registry import KERNELS, Inputs, Kernel, why_no_triton
+from aekit.kernels._registry import KERNELS, Inputs, Kernel
 
 LARGE = 64 * 2**20  # bytes moved, from which on memory and not the launch decides
 QUANTILES = [0.5, 0.2, 0.8]
 LOST_IN_TF32 = 2**-9  # of a product whose factors each keep 10 bits, the rest cut off
-REPEAT_SECONDS = 0.1  # at least, for a figure on a CPU
+REPEAT_SECONDS = 0.2  # at least, for a figure on a CPU
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def look_at(device: str) -> Machine:
 def left_out(device: str) -> dict[str, str]:
     """The providers that cannot be timed on the device, with the reason."""
     if device == "cuda":
-        return dict.fromkeys(("triton", "compiled"), why_no_triton()) if why_no_triton() else {}
+        return {}
     reasons = {"triton": "it needs a CUDA device"}
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     if shutil.which(compiler) is None:
@@ -148,11 +148,10 @@ def _directions(kernel: Kernel, inputs: Inputs) -> dict[str, Callable[..., Any]]
 
 def _providers(kernel: Kernel, device: str) -> dict[str, Callable[..., Any]]:
     """Name -> the operation; compiled without torch's own CUDA graphs, which would time copies into them as well."""
-    missing, found = left_out(device), {"eager": kernel.reference}
-    if "triton" not in missing:
-        found["triton"] = kernel.op
+    missing = left_out(device)
+    found = {"triton": kernel.op, "eager": kernel.reference}
     if "compiled" not in missing:
         torch.compiler.reset()  # or the limit on recompiling one function turns later cells into eager ones
         mode = "max-autotune-no-cudagraphs" if device == "cuda" else "default"
         found["compiled"] = torch.compile(kernel.reference, dynamic=False, mode=mode)
-    return found
+    return {provider: function for provider, function in found.items() if provider not in missing}

@@ -8,6 +8,7 @@ tensors that are not there.
 import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,7 +60,7 @@ def cells(names: Iterable[str]) -> list[Cell]:
 @contextlib.contextmanager
 def precision(dtype: str) -> Iterator[None]:
     """Products of float32 in TF32 where `dtype` is tf32, else exactly."""
-    switches = torch.backends.cuda.matmul, torch.backends.cudnn
+    switches: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn]
     before = [switch.allow_tf32 for switch in switches]
     try:
         for switch in switches:

@@ -34,7 +34,7 @@ __all__ = [
     "tl",
     "triton_op",
     "use",
-    "why_no_compiler",
+    "why_no_static",
     "why_no_triton",
     "wrap_triton",
 ]
@@ -73,7 +73,7 @@ def why_no_triton() -> str:
     return "" if ON_CPU or torch.cuda.is_available() else "there is no CUDA device"
 
 
-def why_no_compiler() -> str:
+def why_no_static() -> str:
     """The reason why Triton cannot compile for a GPU that is not here, empty where it can."""
     if triton is None:
         return "triton is not installed; there are wheels of it for Linux alone"

@@ -36,8 +36,6 @@ TYPES = {
     int: "i32",
     float: "fp32",
 }
-
-
 TENSOR_CORES = ("wgmma.mma_async", "mma.sync", "tcgen05.mma")  # as PTX calls them
 
 
@@ -84,12 +82,24 @@ def compile_cell(cell: Cell, gpu: GPU) -> list[Row]:
     rows = []
     for direction, count in (("forward", forward), ("forward+backward", len(found))):
         work, own = cell.work[direction], costs[:count]
-        most = (max(getattr(cost, name) for cost in own) for name in ("registers", "shared_bytes", "spilled_bytes"))
-        total = (sum(getattr(cost, name) for cost in own) for name in ("wgmma", "mma_sync", "tcgen05"))
         by_bytes = work.bytes / gpu.gb_per_s / 1e3
-        by_operations = work.operations / gpu.tflop_per_s[cell.dtype] / 1e6
-        floor = (by_bytes, "bytes") if by_bytes >= by_operations else (by_operations, "products")
-        rows.append(Row(*cell.words, direction, count, *most, *total, work.bytes, work.operations, *floor))
+        by_products = work.operations / gpu.tflop_per_s[cell.dtype] / 1e6
+        row = Row(
+            *cell.words,
+            direction,
+            functions=count,
+            registers=max(cost.registers for cost in own),
+            shared_bytes=max(cost.shared_bytes for cost in own),
+            spilled_bytes=max(cost.spilled_bytes for cost in own),
+            wgmma=sum(cost.wgmma for cost in own),
+            mma_sync=sum(cost.mma_sync for cost in own),
+            tcgen05=sum(cost.tcgen05 for cost in own),
+            bytes=work.bytes,
+            operations=work.operations,
+            floor_us=max(by_bytes, by_products),
+            bound="bytes" if by_bytes >= by_products else "products",
+        )
+        rows.append(row)
     return rows
 
 

@@ -30,6 +30,8 @@ def bench(
     talk, clock = talk or Talk(), Clock()
     chosen = _choose(names, out, force)
     where = inference.pick_device(device).type
+    if where == "cuda" and (why := kernels.why_no_triton()):
+        raise AekitError(f"--device cuda: {why}, and without it nothing is timed there; --device cpu times torch")
     cells = _bench.cells_for(where, chosen)
     if where == "cpu":
         talk.say(f"cells that move more than {_bench.LARGE >> 20} MiB are left out on a CPU")
@@ -70,7 +72,7 @@ def bench_static(
     chosen = _choose(names, out, force)
     if gpu not in GPUS:
         raise UsageError(f"--gpu: {gpu!r} is none of {', '.join(GPUS)}")
-    if why := kernels.why_no_compiler():
+    if why := kernels.why_no_static():
         raise AekitError(f"--static: {why}")
     from aekit.kernels import _static  # it needs triton
 
@@ -84,6 +86,7 @@ def bench_static(
     return {
         "gpu": gpu,
         **asdict(GPUS[gpu]),
+        "cells": len(cells),
         "rows": [asdict(row) for row in rows],
         "out": out,
         "seconds": clock.seconds,
