@@ -1,4 +1,4 @@
-"""Kernel tests run Triton wherever it is, without TF32, and fill memory that nobody wrote with NaN."""
+"""Kernel tests run Triton wherever it is, and fill memory that nobody wrote with NaN."""
 
 from collections.abc import Iterator
 
@@ -6,14 +6,12 @@ import pytest
 import torch
 
 from aekit import kernels
-from aekit.kernels._cells import precision
 
 
 @pytest.fixture(autouse=True)
 def _triton() -> Iterator[None]:
     kernels.use("triton")
     torch.use_deterministic_algorithms(True)
-    with precision("float32"):
-        yield
+    yield
     torch.use_deterministic_algorithms(False)
     kernels.use("auto")
