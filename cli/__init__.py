@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from aekit.cli.bench import bench
 from aekit.cli.denoise import denoise
 from aekit.cli.embed import embed
 from aekit.cli.generate import generate
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (train, denoise, score, embed, generate, info, recipes, datasets, doctor):
+for verb in (train, denoise, score, embed, generate, info, recipes, datasets, doctor, bench):
     app.command()(verb)
 
 

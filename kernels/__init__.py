@@ -1,7 +1,7 @@
 """Triton kernels, each beside the torch reference that defines it; `KERNELS` lists them, `use` chooses the path."""
 
 from aekit.kernels._layers import prefers, where_kernels_run
-from aekit.kernels._registry import CHOICES, KERNELS, Kernel, runs_triton, use, why_no_triton
+from aekit.kernels._registry import CHOICES, KERNELS, Kernel, runs_triton, use, why_no_static, why_no_triton
 from aekit.kernels.conv import conv
 from aekit.kernels.conv_transpose import conv_transpose
 from aekit.kernels.linear import linear
@@ -22,5 +22,6 @@ __all__ = [
     "sample_error",
     "use",
     "where_kernels_run",
+    "why_no_static",
     "why_no_triton",
 ]

@@ -155,7 +155,7 @@ def convolve(
         w_in=weight.stride(1), w_out=weight.stride(0), w_h=weight.stride(2), w_w=weight.stride(3),
         C_IN=c_in, C_OUT=c_out, KH=weight.shape[2], KW=weight.shape[3], SH=stride[0], SW=stride[1],
         PH=padding[0], PW=padding[1], TRANSPOSED=transposed, BIAS=bias is not None, ACTIVATION=activation,
-        PRECISION=input_precision(), **sizes,
+        PRECISION=input_precision(convolution=True), **sizes,
     )  # fmt: skip
     return y.permute(0, 3, 1, 2)
 
@@ -178,7 +178,7 @@ def weight_gradient(
     wrap_triton(_weight_parts)[(blocks, parts)](
         small, large, sums, positions, part, H, W, m_h, m_w, C_SMALL=c_small, C_LARGE=c_large,
         KH=kernel_size[0], KW=kernel_size[1], SH=stride[0], SW=stride[1], PH=padding[0], PW=padding[1],
-        PRECISION=input_precision(), **sizes,
+        PRECISION=input_precision(convolution=True), **sizes,
     )  # fmt: skip
     return sums.sum(dim=0).to(small.dtype).permute(0, 3, 1, 2)
 

@@ -169,6 +169,7 @@ def check_epilogue(weight: Tensor, bias: Tensor | None, size: int, activation: s
         raise ValueError(f"bias must be ({size},) in {weight.dtype}: {tuple(bias.shape)}, {bias.dtype}")
 
 
-def input_precision() -> str:
-    """How products of float32 are made: TF32 where torch's own setting allows it, else exactly."""
-    return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee"
+def input_precision(convolution: bool) -> str:
+    """How products of float32 are made: TF32 where torch's switch for a layer of this kind allows it, else exactly."""
+    switch = torch.backends.cudnn if convolution else torch.backends.cuda.matmul
+    return "tf32" if switch.allow_tf32 else "ieee"

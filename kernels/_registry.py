@@ -34,6 +34,7 @@ __all__ = [
     "tl",
     "triton_op",
     "use",
+    "why_no_static",
     "why_no_triton",
     "wrap_triton",
 ]
@@ -70,6 +71,13 @@ def why_no_triton() -> str:
     if triton is None:
         return "triton is not installed"
     return "" if ON_CPU or torch.cuda.is_available() else "there is no CUDA device"
+
+
+def why_no_static() -> str:
+    """The reason why Triton cannot compile for a GPU that is not here, empty where it can."""
+    if triton is None:
+        return "triton is not installed; there are wheels of it for Linux alone"
+    return "TRITON_INTERPRET is set, which shuts the compiler out" if triton.knobs.runtime.interpret else ""
 
 
 def use(choice: str) -> None:

@@ -1,13 +1,12 @@
 """What each kernel takes of a GPU, found without one: its launches at the benchmark shapes, compiled ahead of time.
 
-The launches are recorded from the operation itself, so nothing has to be listed twice. Run in a process of its own,
-without TRITON_INTERPRET.
+The launches are recorded from the operation itself, so nothing has to be listed twice. Needs a process without
+TRITON_INTERPRET, which shuts the compiler out.
 """
 
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,10 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from aekit.kernels import _registry
+from aekit.kernels._cells import Cell, as_tuple, leaves, precision
+from aekit.kernels._gpus import GPU
 from aekit.kernels._registry import KERNELS, Inputs, Kernel
 
-ARCHITECTURES = (80, 90, 100)  # A100, H100 and H200, B200
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 TYPES = {
     torch.float32: "fp32",
@@ -36,27 +36,76 @@ TYPES = {
     int: "i32",
     float: "fp32",
 }
+TENSOR_CORES = ("wgmma.mma_async", "mma.sync", "tcgen05.mma")  # as PTX calls them
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One compiled function; stack and local memory are 0 unless registers spill."""
+    """One compiled function: registers of a thread, bytes of a program, and tensor-core instructions in its code."""
+
+    registers: int
+    shared_bytes: int
+    spilled_bytes: int
+    wgmma: int
+    mma_sync: int
+    tcgen05: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cell in one direction: the most that one of its functions takes of registers and memory, all instructions."""
 
     kernel: str
     variant: str
-    shape: tuple[int, ...]
+    shape: str
     dtype: str
-    function: str
-    architecture: int
+    direction: str
+    functions: int
     registers: int
     shared_bytes: int
-    stack_bytes: int
-    local_bytes: int
+    spilled_bytes: int
+    wgmma: int
+    mma_sync: int
+    tcgen05: int
+    bytes: int
+    operations: int
+    floor_us: float
+    bound: str  # bytes or products: what the floor comes from
 
 
-def launches(kernel: Kernel, inputs: Inputs) -> list[tuple[Any, dict[str, Any]]]:
-    """Every launch of forward and backward as (function, arguments by name); nothing runs."""
-    found = []
+def compile_cell(cell: Cell, gpu: GPU) -> list[Row]:
+    """A row for each direction; nothing runs."""
+    with precision(cell.dtype):
+        # 16 samples specialise as any multiple of 16 does, and take no memory
+        found, forward = launches(KERNELS[cell.kernel], cell.inputs("cpu", batch=16))
+    costs = [cost_of(compile_for(gpu.architecture, *launch)) for launch in found]
+    rows = []
+    for direction, count in (("forward", forward), ("forward+backward", len(found))):
+        work, own = cell.work[direction], costs[:count]
+        by_bytes = work.bytes / gpu.gb_per_s / 1e3
+        by_products = work.operations / gpu.tflop_per_s[cell.dtype] / 1e6
+        row = Row(
+            *cell.words,
+            direction,
+            functions=count,
+            registers=max(cost.registers for cost in own),
+            shared_bytes=max(cost.shared_bytes for cost in own),
+            spilled_bytes=max(cost.spilled_bytes for cost in own),
+            wgmma=sum(cost.wgmma for cost in own),
+            mma_sync=sum(cost.mma_sync for cost in own),
+            tcgen05=sum(cost.tcgen05 for cost in own),
+            bytes=work.bytes,
+            operations=work.operations,
+            floor_us=max(by_bytes, by_products),
+            bound="bytes" if by_bytes >= by_products else "products",
+        )
+        rows.append(row)
+    return rows
+
+
+def launches(kernel: Kernel, inputs: Inputs) -> tuple[list[tuple[Any, dict[str, Any]]], int]:
+    """Every launch of forward and backward as (function, arguments by name), and how many of them are forward's."""
+    found: list[tuple[Any, dict[str, Any]]] = []
 
     def record(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
         found.append((self, dict(zip(self.arg_names, args, strict=False)) | kwargs))
@@ -66,10 +115,10 @@ def launches(kernel: Kernel, inputs: Inputs) -> list[tuple[Any, dict[str, Any]]]
         mock.patch.object(_registry, "ON_CPU", True),
         mock.patch.object(_registry, "_choice", "triton"),
     ):
-        outputs = kernel.op(*inputs)
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        torch.autograd.backward(outputs, [torch.empty_like(output) for output in outputs])
-    return found
+        outputs = as_tuple(kernel.op(*inputs))
+        forward = len(found)
+        torch.autograd.grad(outputs, leaves(inputs), [torch.empty_like(y) for y in outputs])
+    return found, forward
 
 
 def source(function: Any, arguments: dict[str, Any]) -> Any:
@@ -99,31 +148,12 @@ def compile_for(architecture: int, function: Any, arguments: dict[str, Any]) -> 
     return triton.compile(source(function, arguments), target=target, options=options(arguments))
 
 
-def usage(cubin: bytes) -> dict[str, int]:
-    """REG, STACK, SHARED and LOCAL of a cubin's one function, in registers and bytes."""
+def cost_of(compiled: Any) -> Cost:
+    """As cuobjdump reads it from the cubin; what registers cannot hold is spilled to the stack."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
+        file.write(compiled.asm["cubin"])
         file.flush()
         report = subprocess.run([CUOBJDUMP, "-res-usage", file.name], check=True, capture_output=True, text=True).stdout
-    return {name: int(count) for name, count in re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", report)}
-
-
-def costs(dtype: torch.dtype, architectures: tuple[int, ...] = ARCHITECTURES) -> Iterator[Cost]:
-    """One Cost per distinct function and architecture over the benchmark shapes of all kernels."""
-    seen = set()
-    for name, kernel in KERNELS.items():
-        for variant, shape in kernel.bench:
-            # 16 samples specialise as any multiple of 16 does, and take no memory
-            inputs = kernel.make_inputs[variant]((16, *shape[1:]), dtype=dtype, device="cpu")
-            for function, arguments in launches(kernel, inputs):
-                digest = source(function, arguments).hash() + str(options(arguments))
-                if digest in seen:
-                    continue
-                seen.add(digest)
-                for architecture in architectures:
-                    compiled = compile_for(architecture, function, arguments)
-                    used = usage(compiled.asm["cubin"])
-                    yield Cost(
-                        name, variant, shape, str(dtype).removeprefix("torch."), function.__name__, architecture,
-                        used["REG"], compiled.metadata.shared, used["STACK"], used["LOCAL"],
-                    )  # fmt: skip
+    used = {name: int(count) for name, count in re.findall(r"(REG|STACK|LOCAL):(\d+)", report)}
+    found = (len(re.findall(rf"(?<!\w){re.escape(name)}", compiled.asm["ptx"])) for name in TENSOR_CORES)
+    return Cost(used["REG"], compiled.metadata.shared, used["STACK"] + used["LOCAL"], *found)

@@ -71,7 +71,8 @@ def _product(
 
 def _blocks(dtype: torch.dtype) -> dict[str, Any]:
     """Sizes of a program's part; the sum over k does not depend on the batch."""
-    return {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 16 if dtype.itemsize > 2 else 32, "PRECISION": input_precision()}
+    precision = input_precision(convolution=False)
+    return {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 16 if dtype.itemsize > 2 else 32, "PRECISION": precision}
 
 
 def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:

@@ -41,7 +41,7 @@ def test_help_imports_neither_torch_nor_numpy() -> None:
         "try: main()\nexcept SystemExit: pass\n"
         "assert not {{'torch', 'numpy'}} & set(sys.modules)"
     )
-    for verb in ("train", "denoise", "score", "embed", "generate", "info", "recipes", "datasets", "doctor"):
+    for verb in ("train", "denoise", "score", "embed", "generate", "info", "recipes", "datasets", "doctor", "bench"):
         done = subprocess.run([sys.executable, "-c", code.format(verb)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert "Usage: aekit" in done.stdout
@@ -61,6 +61,12 @@ def test_wrong_words_exit_2(tmp_path: Path) -> None:
         ("score", "x.npy", "-o", "-", "--json"),
         ("score", "x.npy", "--device", "tpu"),
         ("score", "x.npy", "--kernels", "cuda"),
+        ("bench", "--kernel", "convolution"),
+        ("bench", "--device", "tpu"),
+        ("bench", "-o", "-", "--json"),
+        ("bench", "--gpu", "h200"),
+        ("bench", "--static", "--gpu", "h300"),
+        ("bench", "--static", "--device", "cpu"),
     ):
         assert aekit(tmp_path, *words, code=2).stdout == ""
     assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 """One function per verb: paths in, paths out, figures back as a dict."""
 
+from aekit.workflows.bench import bench, bench_static
 from aekit.workflows.common import Options, Talk, load_model
 from aekit.workflows.denoise import denoise
 from aekit.workflows.embed import embed
@@ -11,6 +12,8 @@ from aekit.workflows.train import train
 __all__ = [
     "Options",
     "Talk",
+    "bench",
+    "bench_static",
     "denoise",
     "doctor",
     "embed",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from aekit import checkpoint, kernels
@@ -222,6 +223,10 @@ def _ready(trained: TrainedModel, options: Options) -> tuple[TrainedModel, Run]:
     run = default_run(trained, options.device, options.precision, options.batch_size)
     trained.network = channels_last(trained.network).to(run.device).eval()
     return trained, run
+
+
+def device_name(device: str) -> str:
+    return torch.cuda.get_device_name() if device == "cuda" else f"cpu, {torch.get_num_threads()} threads"
 
 
 def use_kernels(choice: str) -> None:

@@ -132,7 +132,7 @@ def doctor() -> dict[str, Any]:
         "platform": platform.platform(),
         "torch": torch.__version__,
         "triton": kernels.why_no_triton() or "runs",
-        "device": torch.cuda.get_device_name() if cuda else f"cpu, {torch.get_num_threads()} threads",
+        "device": common.device_name("cuda" if cuda else "cpu"),
         "bfloat16": _bfloat16(cuda),
         "kernels": kernels.where_kernels_run(),
         "formats": " ".join(formats.ENDINGS),

@@ -11,18 +11,19 @@ import sys
 import pytest
 
 from aekit.kernels import KERNELS
-from aekit.kernels._static import ARCHITECTURES
+from aekit.kernels._cells import cells
 
 COMPILE = """
-import dataclasses, json, sys, torch
-from aekit.kernels._static import costs
-found = costs(getattr(torch, sys.argv[1]), (int(sys.argv[2]),))
-print(json.dumps([dataclasses.asdict(cost) for cost in found]))
+import dataclasses, json, sys
+from aekit.kernels import KERNELS
+from aekit.kernels._cells import cells
+from aekit.kernels._gpus import GPUS
+from aekit.kernels._static import compile_cell
+chosen = [cell for cell in cells(KERNELS) if cell.dtype == sys.argv[1]]
+print(json.dumps([dataclasses.asdict(row) for cell in chosen for row in compile_cell(cell, GPUS[sys.argv[2]])]))
 """
-CELLS = [  # compiling is quick only from the second time on
-    ("float32", 90),
-    *(pytest.param(*cell, marks=pytest.mark.slow) for cell in (("bfloat16", 90), ("float32", 80), ("float32", 100))),
-]
+SLOW = [("tf32", "h200"), ("bfloat16", "h200"), ("float32", "a100"), ("float32", "b200"), ("bfloat16", "b200")]
+CASES = [("float32", "h200"), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]  # quick the second time
 
 # autograd refuses CUDA tensors where torch has no CUDA: it runs on fake CPU tensors, then each op on fake CUDA ones
 TRACE = """
@@ -75,12 +76,13 @@ def run_compiled(script: str, *words: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(("dtype", "architecture"), CELLS)
-def test_every_kernel_compiles_without_a_spill(dtype, architecture):
-    assert architecture in ARCHITECTURES
-    costs = json.loads(run_compiled(COMPILE, dtype, str(architecture)))
-    assert {(cost["kernel"], cost["architecture"]) for cost in costs} == {(name, architecture) for name in KERNELS}
-    assert [cost for cost in costs if cost["stack_bytes"] or cost["local_bytes"]] == []
+@pytest.mark.parametrize(("dtype", "gpu"), CASES)
+def test_every_kernel_compiles_without_a_spill_and_products_go_to_tensor_cores(dtype, gpu):
+    rows = json.loads(run_compiled(COMPILE, dtype, gpu))
+    assert {row["kernel"] for row in rows} == {cell.kernel for cell in cells(KERNELS) if cell.dtype == dtype}
+    assert [row for row in rows if row["spilled_bytes"]] == []
+    on_tensor_cores = {row["kernel"] for row in rows if row["wgmma"] + row["mma_sync"] + row["tcgen05"]}
+    assert on_tensor_cores == (set() if dtype == "float32" else {row["kernel"] for row in rows if row["operations"]})
 
 
 def test_every_op_traces_on_fake_cuda_tensors():

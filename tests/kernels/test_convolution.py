@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from aekit.kernels import KERNELS, conv, conv_transpose
+from aekit.kernels._epilogue import input_precision
 from aekit.kernels._parity import strays
 
 
@@ -42,6 +43,13 @@ def test_channels_lie_last_in_what_comes_back_whatever_went_in(layer, device):
     expected = layer(x, weight)
     assert expected.is_contiguous(memory_format=last)
     assert torch.equal(layer(x.contiguous(memory_format=last), weight.contiguous(memory_format=last)), expected)
+
+
+def test_convolutions_and_linear_layers_each_follow_torchs_switch_of_the_kind():
+    for convolution, switch in ((True, torch.backends.cudnn), (False, torch.backends.cuda.matmul)):
+        switch.allow_tf32 = True
+        assert (input_precision(convolution), input_precision(not convolution)) == ("tf32", "ieee")
+        switch.allow_tf32 = False
 
 
 def test_wrong_arguments_are_refused():

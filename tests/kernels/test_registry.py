@@ -3,12 +3,14 @@
 import ast
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from aekit import kernels
+from aekit.kernels._parity import strays
 
 
 def run_alone(script: str) -> str:
@@ -40,6 +42,7 @@ import sys
 sys.modules["triton"] = None
 import torch
 from aekit import kernels
+from aekit.kernels._parity import strays
 assert kernels.why_no_triton() == "triton is not installed"
 try:
     kernels.use("triton")
@@ -51,6 +54,16 @@ x = torch.ones(2, 3, requires_grad=True)
 kernels.sample_error(x, torch.zeros(2, 3, dtype=torch.uint8)).sum().backward()
 kernels.reparameterize(x, x, torch.tensor([1]))
 """)
+
+
+def test_parity_forgives_a_loss_where_it_is_told_of_one():
+    kernel = kernels.KERNELS["linear"]
+    cut = replace(kernel, op=lambda *inputs: kernel.reference(*inputs) * (1 + 2**-10))
+    inputs = kernel.make_inputs["tanh"]((67, 33), dtype=torch.float32, device="cpu")
+    assert strays(kernel, inputs) == []
+    assert len(strays(cut, inputs)) == 4  # the output, and the gradients of x, weight and bias
+    assert len(strays(cut, inputs, loss=2**-11)) == 4
+    assert strays(cut, inputs, loss=2**-9) == []
 
 
 def test_importing_the_kernels_does_not_load_torchs_compiler():
