@@ -30,7 +30,10 @@ PUBLISHED = {  # recipe -> sample shape, parameters
     "vae": ((3, 128, 128), 49_277_252),
     "lstm": ((1, 140), 990_465),
     "deepdenoiser": ((1, 3000), 1_378_162),
+    "wavedecompnet": ((3, 600), 153_738),
+    "eqtransformer": ((3, 6000), 372_023),
 }
+BOTTLENECKS = {"none": 53_386, "linear": 61_706, "lstm": 153_738, "attention": 86_666, "transformer": 615_690}
 SHAPES = {"image": (1, 12, 10), "series": (2, 50)}
 SMALL: dict[str, dict[str, Any]] = {
     "lstm": {"hidden": (8,), "latent": 4},
@@ -56,6 +59,11 @@ def data(kind: str, count: int = 48) -> Any:
     return (127 * wave + 128).astype(np.uint8) if kind == "image" else wave.astype(np.float32)
 
 
+def picks(kind: str, count: int = 48) -> Any:
+    """Arrivals of P and S in the series."""
+    return None if kind == "image" else np.stack([np.arange(count) % 20, 25 + np.arange(count) % 20], axis=1)
+
+
 def network(model: str, kind: str, output: str = "none") -> nn.Module:
     torch.manual_seed(0)
     return channels_last(build(model, SHAPES[kind], {**SMALL.get(model, {}), "output": output}))
@@ -67,6 +75,15 @@ def test_recipe_has_the_published_number_of_parameters(recipe: str) -> None:
     chosen = RECIPES[recipe]
     with torch.device("meta"):
         assert count_parameters(build(chosen.model, shape, dict(chosen.settings))) == parameters
+
+
+@pytest.mark.parametrize("bottleneck", BOTTLENECKS)
+def test_wavedecompnet_has_the_published_number_of_parameters(bottleneck: str) -> None:
+    assert count_parameters(build("wavedecompnet", (3, 600), {"bottleneck": bottleneck})) == BOTTLENECKS[bottleneck]
+
+
+def test_eqtransformer_with_three_recurrent_blocks_too() -> None:
+    assert count_parameters(build("eqtransformer", (3, 6000), {"recurrent": 3})) == 376_935
 
 
 def test_trace_turns_500_points_into_16_channels_of_31() -> None:
@@ -88,7 +105,7 @@ def test_recipe_knows_its_model_settings_and_corruption(recipe: str) -> None:
 def test_model_trains_saves_and_loads(model: str, kind: str, tmp_path: Path) -> None:
     raw = data(kind)
     normalisation = choose_normalisation(raw, kind, kind)  # type: ignore[arg-type]
-    rows = to_rows(raw, normalisation)
+    rows = to_rows(raw, normalisation, picks=picks(kind))
     net = network(model, kind, normalisation.output)
     epochs = list(fit(net, rows, rows, TrainSettings(epochs=8, batch_size=12, lr=3e-3), NOISE))
     assert epochs[-1].metrics["train_loss"] < epochs[0].metrics["train_loss"]
@@ -96,7 +113,7 @@ def test_model_trains_saves_and_loads(model: str, kind: str, tmp_path: Path) -> 
     net.eval()
     x = rows.batch(torch.arange(5)).x
     output = net(x)
-    assert output.x_hat.shape == x.shape
+    assert output.x_hat.shape == ((5, 3, 50) if model == "eqtransformer" else x.shape)
     assert output.penalty.shape == (5,)
     if "embed" in net.verbs:  # type: ignore[operator]
         assert torch.equal(net.encode(x), output.z)  # type: ignore[operator]
@@ -116,7 +133,7 @@ def test_model_trains_saves_and_loads(model: str, kind: str, tmp_path: Path) -> 
 def test_model_trains_in_bfloat16_too(model: str, kind: str) -> None:
     raw = data(kind)
     normalisation = choose_normalisation(raw, kind, kind)  # type: ignore[arg-type]
-    rows = to_rows(raw, normalisation)
+    rows = to_rows(raw, normalisation, picks=picks(kind))
     net = network(model, kind, normalisation.output)
     epochs = list(fit(net, rows, rows, TrainSettings(epochs=8, batch_size=12, lr=3e-3, precision="bf16"), NOISE))
     assert epochs[-1].metrics["train_loss"] < epochs[0].metrics["train_loss"]
@@ -206,3 +223,45 @@ def test_deepdenoiser_learns_the_share_of_the_signal() -> None:
     assert phase.loss(batch)["loss"].item() == pytest.approx(np.log(2), rel=1e-5)
     model.body.forward = lambda _: torch.from_numpy(np.log(np.stack([share, 1 - share], 2)).reshape(2, 2, 31, 7))  # type: ignore[union-attr]
     assert float(phase.loss(batch)["loss"]) == pytest.approx(least, rel=1e-4)
+
+
+def test_wavedecompnet_attends_over_time_and_not_over_the_batch() -> None:
+    for bottleneck in BOTTLENECKS:
+        model = build("wavedecompnet", (1, 512), {"bottleneck": bottleneck}).eval()
+        x = torch.randn(4, 1, 512, requires_grad=True)
+        (slope,) = torch.autograd.grad(model(x).x_hat[1, 0, 5], x)
+        assert slope[1].any()
+        assert not slope[[0, 2, 3]].any()
+        assert bool(slope[1, 0, 511] != 0) == (bottleneck not in ("none", "linear"))
+
+
+def test_wavedecompnet_is_judged_by_both_parts() -> None:
+    model = build("wavedecompnet", (2, 64), {}).eval()
+    (phase,) = model.phases()  # type: ignore[operator]
+    x, target = torch.randn(3, 2, 64), torch.randn(3, 2, 64)
+    signal, noise = model._parts(x)  # type: ignore[operator]
+    expected = (signal - target).square().mean() + (noise - (x - target)).square().mean()
+    torch.testing.assert_close(phase.loss(Batch(x, target, x, x))["loss"], expected)
+
+
+def test_eqtransformer_tells_how_sure_it_is_by_dropout() -> None:
+    model = build("eqtransformer", (1, 64), {}).eval()
+    x = torch.randn(2, 1, 64)
+    torch.manual_seed(0)
+    draws = model.draws(x, 6)  # type: ignore[operator]
+    assert draws.shape == (6, 2, 3, 64)
+    assert float(draws.std(dim=0).max()) > 0
+    torch.manual_seed(0)
+    assert torch.equal(model.draws(x, 6), draws)  # type: ignore[operator]
+    assert not any(module.training for module in model.modules())
+    assert torch.equal(model(x).x_hat, model(x).x_hat)
+
+
+def test_eqtransformers_loss_weighs_its_heads() -> None:
+    model = build("eqtransformer", (1, 64), {}).eval()
+    (phase,) = model.phases()  # type: ignore[operator]
+    x, wanted = torch.randn(2, 1, 64), torch.rand(2, 3, 64)
+    p = model(x).x_hat.double()
+    each = -(wanted * p.log() + (1 - wanted) * (1 - p).log()).mean(dim=(0, 2))
+    expected = 0.05 * each[0] + 0.40 * each[1] + 0.55 * each[2]
+    assert phase.loss(Batch(x, x, x, x, wanted))["loss"].item() == pytest.approx(expected.item(), rel=1e-5)

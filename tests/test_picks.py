@@ -1,0 +1,95 @@
+"""Picks out of probabilities, and what they are worth."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from aekit.batches import pick_maps, windows_of
+from aekit.picks import find_picks, pick_figures
+from aekit.records import record_of, select
+
+RATE = 100.0
+
+
+def maps(*arrivals: tuple[int, int], points: int = 3000) -> np.ndarray:
+    return pick_maps(torch.tensor(arrivals), points).numpy()
+
+
+def found(probability: np.ndarray, row: int = 0) -> list:
+    return find_picks(row, probability, np.zeros_like(probability), RATE)
+
+
+def test_maps_are_one_from_p_into_the_coda_and_bells_at_the_arrivals() -> None:
+    (detection, p, s), nothing = maps((500, 1000), (-1, -1))
+    assert detection.sum() == 701  # 0.4 of the time from P to S beyond S
+    assert (p.argmax(), s.argmax()) == (500, 1000)
+    assert p[510] == pytest.approx(np.exp(-0.5))
+    assert not nothing.any()
+    only_p = maps((500, -1))[0]
+    assert only_p[1].any()
+    assert not only_p[0].any()
+    assert not only_p[2].any()
+
+
+def test_what_the_maps_say_is_found_again() -> None:
+    picks = found(maps((500, 1000))[0])
+    assert [(pick.kind, pick.start, pick.end) for pick in picks] == [
+        ("detection", 5.0, 12.0), ("P", 5.0, 5.0), ("S", 10.0, 10.0)
+    ]  # fmt: skip
+    assert not found(maps((-1, -1))[0])
+    edge = found(maps((0, 2999))[0])
+    assert [pick.start for pick in edge] == [0.0, 0.0, 29.99]
+
+
+def test_thresholds_decide() -> None:
+    probability = 0.25 * maps((500, 1000))[0]
+    assert {pick.kind for pick in found(probability)} == {"P", "S"}
+    assert not find_picks(0, probability, probability, RATE, (0.3, 0.3, 0.3))
+    assert {pick.kind for pick in find_picks(0, probability, probability, RATE, (0.2, 0.3, 0.3))} == {"detection"}
+
+
+def test_of_two_near_picks_the_likelier_stays() -> None:
+    probability = np.maximum(0.5 * maps((500, 2000))[0], maps((560, 2200))[0])
+    assert [pick.start for pick in found(probability) if pick.kind == "P"] == [5.6]
+    assert [pick.start for pick in found(probability) if pick.kind == "S"] == [20.0, 22.0]
+
+
+@given(arrays(np.float32, (3, 50), elements=st.floats(0, 1, width=32)))
+def test_picks_lie_in_the_record_above_their_threshold_and_apart(probability: np.ndarray) -> None:
+    picks = find_picks(0, probability, probability, 10.0)
+    for pick in picks:
+        assert 0 <= pick.start <= pick.end <= 4.9
+        assert pick.probability >= (0.3 if pick.kind == "detection" else 0.1) - 1e-7
+    for kind in ("P", "S"):
+        times = [pick.start for pick in picks if pick.kind == kind]
+        assert all(b - a >= 1.0 - 1e-9 for a, b in pairwise(times))
+
+
+def test_figures_count_what_is_right() -> None:
+    known = np.array([(500, 1000), (800, -1), (-1, -1)])
+    picks = [
+        *found(maps((520, 1100))[0], 0),  # P 0.2 s late, S 1 s late
+        *found(maps((800, 1500))[0], 1),  # a pick of S that nobody knows
+        *found(maps((100, 200))[0], 2),  # all of it noise
+    ]
+    figures = pick_figures(picks, known, RATE)
+    assert figures["detection_precision"] == pytest.approx(2 / 3)
+    assert figures["detection_recall"] == 1
+    assert figures["p_precision"] == pytest.approx(2 / 3)
+    assert figures["p_f1"] == pytest.approx(0.8)
+    assert figures["p_mean_error_seconds"] == pytest.approx(0.1)
+    assert figures["s_recall"] == 0
+    assert figures["s_mean_error_seconds"] is None
+    assert pick_figures([], known, RATE)["p_precision"] is None
+
+
+def test_picks_go_along_with_their_rows_and_windows() -> None:
+    record = record_of(np.zeros((2, 1, 100), np.float32))
+    record = type(record)(**{**record.__dict__, "picks": np.array([(10, 70), (-1, 40)])})
+    assert select(record, np.array([1])).picks.tolist() == [[-1, 40]]
+    assert windows_of(record, (1, 50)).picks.tolist() == [[10, -1], [-1, 20], [-1, 40], [-1, -1]]
