@@ -298,7 +298,7 @@ def score(
 @torch.inference_mode()
 def probabilities(
     trained: TrainedModel, record: Record, run: Run, seed: int
-) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
+) -> Iterator[tuple[int, NDArray[np.floating], NDArray[np.floating]]]:
     """Of each row: its number, the probabilities (3, T) of detection, P and S, and their spread over the draws.
 
     Rows longer than the model's sample are cut into windows that overlap, and the windows' weighted means are told.

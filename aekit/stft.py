@@ -26,7 +26,8 @@ class STFT(nn.Module):
         last = -(points - window) % self.hop
         padded = nn.functional.pad(x, (window // 2, window // 2 + last))
         frames = padded.unfold(-1, window, self.hop) * self.hann  # (..., frames, window)
-        return torch.fft.rfft(frames, n=self.size).mT
+        spectrum: Tensor = torch.fft.rfft(frames, n=self.size).mT
+        return spectrum
 
     def inverse(self, spectrum: Tensor, points: int) -> Tensor:
         """complex (..., F, frames) -> (..., T) of so many points."""

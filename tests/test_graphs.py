@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,7 +16,14 @@ from aekit.models import build
 from aekit.training import Epoch, TrainSettings, fit
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
-SHAPES = {"lstm": (1, 24), "trace": (1, 64), "conv1d": (1, 60), "deepdenoiser": (2, 60)}
+SHAPES = {
+    "lstm": (1, 24),
+    "trace": (1, 64),
+    "conv1d": (1, 60),
+    "deepdenoiser": (2, 60),
+    "wavedecompnet": (2, 64),
+    "eqtransformer": (2, 60),
+}
 WAITS = {  # operations whose result, or whose shape, the host must wait for, or that send the host's numbers
     "aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::unique_dim", "aten::_unique2",
     "aten::lift_fresh", "aten::is_nonzero", "aten::equal",
@@ -41,8 +49,11 @@ def _tensors(arguments: Any) -> list[Tensor]:
 
 
 def images(shape: tuple[int, ...], device: str = "cpu") -> Rows:
+    picks = np.tile([10, 20], (48, 1)) if len(shape) == 2 else None
     raw = torch.randint(0, 256, (48, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    return to_rows(raw.numpy(), Normalisation("range", (0.0,), (255.0,), 0.0, 255.0)).to(torch.device(device))
+    return to_rows(raw.numpy(), Normalisation("range", (0.0,), (255.0,), 0.0, 255.0), picks=picks).to(
+        torch.device(device)
+    )
 
 
 def train(name: str, device: str = "cpu", model: torch.nn.Module | None = None) -> list[Epoch]:

@@ -55,24 +55,24 @@ class EQTransformer(nn.Module):
 
     def draws(self, x: Tensor, count: int) -> Tensor:
         """Probabilities (count, B, 3, T), each with dropout of its own in the residual convolutions."""
-        self.residual.train()
-        for block in self.residual:
-            for norm in block.norms:
-                norm.eval()
+        dropouts = [module for module in self.residual.modules() if isinstance(module, nn.Dropout1d)]
+        for dropout in dropouts:
+            dropout.train()
         found = torch.stack([self(x).x_hat for _ in range(count)])
-        self.residual.eval()
+        for dropout in dropouts:
+            dropout.eval()
         return found
 
     def phases(self) -> list[Phase]:
         return [Phase("train", list(self.parameters()), self._loss)]
 
     def _loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy of each head, weighted; a penalty of 1e-4 on the size of biases, as published."""
+        """Cross-entropy of each head, weighted as published; its tiny penalties on weights and biases are left out."""
         assert batch.picks is not None, "the workflow checks that there are picks"
         logits = self.logits(batch.x).float()
         losses = nn.functional.binary_cross_entropy_with_logits(logits, batch.picks, reduction="none").mean((0, 2))
         return {
-            "loss": sum(weight * loss for weight, loss in zip(WEIGHTS, losses, strict=True)),  # type: ignore[dict-item]
+            "loss": torch.stack([weight * loss for weight, loss in zip(WEIGHTS, losses, strict=True)]).sum(),
             **{name.lower(): loss.detach() for name, loss in zip(HEADS, losses, strict=True)},
         }
 
@@ -127,7 +127,8 @@ class _Additive(nn.Module):
             lower = t[:, None] - self.width // 2
             seen = (t >= lower) & (t < lower + self.width)
             energy = energy.masked_fill(~seen, -math.inf)
-        return energy.softmax(dim=2) @ x
+        seen_steps: Tensor = energy.softmax(dim=2) @ x
+        return seen_steps
 
 
 class _Attentive(nn.Module):

@@ -58,7 +58,7 @@ class UNetBody(nn.Module):
             return block(conv(dims, before, after, kernel_size, stride, bias=False))
 
         def larger(before: int, after: int) -> nn.Module:
-            return transposed(before, after, kernel_size, stride=2, padding=kernel_size // 2, bias=False)  # type: ignore[no-any-return]
+            return transposed(before, after, kernel_size, stride=2, padding=kernel_size // 2, bias=False)
 
         self.first = same(c_in, widths[0])
         self.levels = nn.ModuleList(same(a, b) for a, b in zip((widths[0], *widths), widths, strict=False))

@@ -26,7 +26,7 @@ class _Recurrent(nn.LSTM):
         super().__init__(DEEPEST, DEEPEST // 2, num_layers=2, bidirectional=True, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        return super().forward(x)[0]  # type: ignore[no-any-return]
+        return super().forward(x)[0]
 
 
 class _Attention(nn.MultiheadAttention):

@@ -286,7 +286,7 @@ def _digest(parts: Parts, corruption: Corruption) -> str:
     read += [step.noise for chain in corruption for step in chain if isinstance(step, Records)]
     for tensor in read:
         digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.contiguous().numpy())
+        digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()
 
 
