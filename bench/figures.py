@@ -179,7 +179,7 @@ def _psnr(folder: Path, data: str, test: Array, texts: list[str], run: str, name
         str(folder / "noisy.npy"),
         str(folder / "out.npy"),
         str(folder / "clean.npy"),
-        Options(model=str(folder / run), force=True),
+        options=Options(model=str(folder / run), force=True),
     )
     words = "/".join(texts)
     return [

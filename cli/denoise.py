@@ -12,6 +12,9 @@ def denoise(
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="Output; else INPUT.denoised.ENDING in this folder.")
     ] = None,
+    noise_out: Annotated[
+        str | None, typer.Option("--noise-out", help="Also write what was taken away to this file.")
+    ] = None,
     clean: Annotated[str | None, typer.Option(help="The clean data, if known: tells the gain in dB.")] = None,
     model: shared.Model = None,
     device: shared.Device = "auto",
@@ -27,4 +30,4 @@ def denoise(
     from aekit import workflows
 
     options = shared.options(model, device, kernels, precision, batch_size, force=force, report=report)
-    shared.report(workflows.denoise(data, out, clean, options, shared.talk(quiet)), as_json, quiet)
+    shared.report(workflows.denoise(data, out, clean, noise_out, options, shared.talk(quiet)), as_json, quiet)

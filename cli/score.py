@@ -20,6 +20,9 @@ def score(
     error_map: Annotated[
         str | None, typer.Option("--map", help="Also write the error of every value to this file.")
     ] = None,
+    pick_thresholds: Annotated[
+        str, typer.Option(help="Least probability of a detection, of P and of S, for models that find picks.")
+    ] = "0.3,0.1,0.1",
     model: shared.Model = None,
     device: shared.Device = "auto",
     kernels: shared.Kernels = "auto",
@@ -33,8 +36,22 @@ def score(
     """Score each sample by its reconstruction error; higher is more anomalous."""
     if out == "-" and as_json:
         raise typer.BadParameter("CSV and JSON cannot both go to stdout; leave one off", param_hint="--json")
+    least = parse_thresholds(pick_thresholds)
     from aekit import workflows
 
     options = shared.options(model, device, kernels, precision, batch_size, force=force, report=report)
-    figures = workflows.score(data, out, threshold, labels, normal, error_map, options, shared.talk(quiet))
+    figures = workflows.score(data, out, threshold, labels, normal, error_map, options, shared.talk(quiet), least)
     shared.report(figures, as_json, quiet)
+
+
+def parse_thresholds(text: str) -> tuple[float, float, float]:
+    """Three probabilities between commas; a usage error where they are not."""
+    try:
+        detection, p, s = (float(part) for part in text.split(","))
+    except ValueError:
+        detection = p = s = -1.0
+    if not all(0 < threshold <= 1 for threshold in (detection, p, s)):
+        raise typer.BadParameter(
+            f"{text!r}: three probabilities are needed, as in 0.3,0.1,0.1", param_hint="--pick-thresholds"
+        )
+    return detection, p, s

@@ -37,6 +37,23 @@ def test_the_gain_is_that_of_the_rounded_file(points: int, model: tuple[str, str
     assert cleaned.dtype == np.int16
     before, after = (np.square(rows - clean.astype(float)).sum(axis=1) for rows in (noisy, cleaned))
     assert figures["snr_gain_db"] == pytest.approx(float((10 * np.log10(before / after)).mean()), abs=1e-3)
+    correlation = np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(cleaned, clean, strict=True)])
+    assert figures["correlation"] == pytest.approx(float(correlation), abs=1e-3)
+    explained = 1 - (cleaned.astype(float) - clean).var(axis=1) / clean.var(axis=1)
+    assert figures["explained_variance"] == pytest.approx(float(explained.mean()), abs=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float64])
+def test_both_outputs_add_up_to_the_input(dtype: type, model: tuple[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    noisy = np.random.default_rng(0).integers(0, 200, (5, 16)).astype(dtype)
+    np.save(folder / "noisy.npy", noisy)
+    figures = result(folder, "denoise", "noisy.npy", "--noise-out", "noise.npy", *model)
+    assert figures["noise_out"] == "noise.npy"
+    cleaned, noise = np.load(folder / "noisy.denoised.npy"), np.load(folder / "noise.npy")
+    assert noise.dtype.kind == "f"
+    assert noise.min() < 0
+    np.testing.assert_allclose(cleaned + noise, noisy, rtol=1e-6, atol=1e-4)
 
 
 @pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (np.inf, "infinity")])

@@ -1,6 +1,7 @@
 """Picks out of probabilities, and what they are worth."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from program import fails, result
 
 from aekit.batches import pick_maps, windows_of
 from aekit.picks import find_picks, pick_figures
@@ -93,3 +95,37 @@ def test_picks_go_along_with_their_rows_and_windows() -> None:
     record = type(record)(**{**record.__dict__, "picks": np.array([(10, 70), (-1, 40)])})
     assert select(record, np.array([1])).picks.tolist() == [[-1, 40]]
     assert windows_of(record, (1, 50)).picks.tolist() == [[10, -1], [-1, 20], [-1, 40], [-1, -1]]
+
+
+def quakes(folder: Path) -> Path:
+    """Records of noise with two strong bursts, and where those begin."""
+    rng = np.random.default_rng(0)
+    x = 0.05 * rng.normal(size=(24, 1, 256))
+    p, s = rng.integers(40, 80, 24), rng.integers(120, 160, 24)
+    for row, (first, second) in enumerate(zip(p, s, strict=True)):
+        x[row, 0, first:] += np.sin(np.arange(256 - first)) * np.exp(-np.arange(256 - first) / 20)
+        x[row, 0, second:] += 3 * np.sin(0.5 * np.arange(256 - second)) * np.exp(-np.arange(256 - second) / 20)
+    np.savez(folder / "quakes.npz", data=x, p_index=p, s_index=s, sampling_rate=20.0)
+    return folder / "quakes.npz"
+
+
+def test_score_writes_detections_and_picks_where_the_model_finds_them(tmp_path: Path) -> None:
+    quakes(tmp_path)
+    words = ("--set", "augment=none", "--epochs", "25", "--batch-size", "8")
+    result(tmp_path, "train", "eqtransformer", "--data", "quakes.npz", *words)
+    figures = result(tmp_path, "score", "quakes.npz", "--pick-thresholds", "0.3,0.2,0.2")
+    lines = (tmp_path / "quakes.picks.csv").read_text().splitlines()
+    assert lines[0] == "row,kind,start_seconds,end_seconds,probability,uncertainty"
+    kinds = [line.split(",")[1] for line in lines[1:]]
+    assert [kinds.count(kind) for kind in ("detection", "P", "S")] == [figures[k] for k in ("detections", "ps", "ss")]
+    assert figures["detection_recall"] > 0.8
+    assert figures["thresholds"] == "0.3, 0.2, 0.2"
+    np.savez(tmp_path / "two.npz", data=np.tile(np.load(tmp_path / "quakes.npz")["data"], 3), sampling_rate=20.0)
+    longer = result(tmp_path, "score", "two.npz", "--model", "runs/eqtransformer-quakes-1")
+    assert longer["detections"] > figures["detections"]
+
+
+def test_what_is_missing_for_picks_is_told(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(8, 256)))
+    says = "x.npy: the recipe eqtransformer learns from picks; put arrays p_index and s_index beside the data"
+    fails(tmp_path, "train", "eqtransformer", "--data", "x.npy", says=says)

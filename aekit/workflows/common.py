@@ -24,6 +24,7 @@ from aekit.inference import Run, Seen, check_fits, default_run
 from aekit.layers import channels_last
 from aekit.records import Record, times
 from aekit.trained import TrainedModel
+from aekit.training import finds_picks
 
 RUNS = Path("runs")
 MODEL_FILE = "model.safetensors"
@@ -197,7 +198,7 @@ def _run_of(trained: TrainedModel) -> str:
 def _finished(trained: TrainedModel, verb: str) -> bool:
     """Whether training came to its end, after which the model has what the verb needs beside the weights."""
     if verb == "score":
-        return trained.calibration is not None
+        return trained.calibration is not None or (finds_picks(trained.network) and bool(trained.figures))
     return verb != "generate" or trained.mixture is not None or hasattr(trained.network, "prior")
 
 

@@ -1,6 +1,7 @@
 """denoise: a file in, a file of the same format, shape, type and units out, without the noise."""
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +25,24 @@ def denoise(
     data: str,
     out: str | None = None,
     clean: str | None = None,
+    noise_out: str | None = None,
     options: Options | None = None,
     talk: Talk | None = None,
 ) -> dict[str, Any]:
     """Writes the denoised rows of `data` to `out` (<name>.denoised.<ending> by default); returns the figures.
 
-    Where the clean data is known (`clean`, or a data set's own), also the signal-to-noise ratio before and after.
+    `noise_out` takes what was taken away, as floats: the input is the sum of both outputs. Where the clean data is
+    known (`clean`, or a data set's own), also signal-to-noise ratios, correlation and explained variance.
     """
     options, talk, clock = options or Options(), talk or Talk(), Clock()
     record = common.open_input(data)
     path = Path(out) if out is not None else common.default_out(data, "denoised", None, ".npy")
-    common.check_outputs(options, data, path)
+    noise = None if noise_out is None else Path(noise_out)
+    common.check_outputs(options, data, path, noise)
     truth = _truth(clean, record)
     trained, run = common.find_model(data, record, "denoise", options, talk)
     with together():
-        figures = _denoise(trained, run, record, truth, path, options, talk)
+        figures = _denoise(trained, run, record, truth, path, noise, options, talk)
     if figures.get("snr_after_db", math.inf) < NOTHING_DB:
         talk.say(
             "warning: the cleaned rows are hardly closer to the clean ones than zeros would be (0 dB): train longer"
@@ -52,17 +56,22 @@ def _denoise(
     record: Record,
     truth: Record | None,
     path: Path,
+    noise: Path | None,
     options: Options,
     talk: Talk,
 ) -> dict[str, Any]:
+    wide = np.result_type(record.dtype, np.float32)
     seen, gain = inference.Seen(), _Gain()
     done = 0
     with (
         formats.create(path, record, record.shape, record.dtype, options.force) as writer,
+        nullcontext() if noise is None else formats.create(noise, record, record.shape, wide, options.force) as rest,
         talk.track("rows", len(record)) as bar,
     ):
         for cleaned in inference.denoise(trained, record, run, seen, bar):
             stored, stop = writer.write(cleaned), done + len(cleaned)
+            if rest is not None:
+                rest.write(np.subtract(record.read(done, stop), stored, dtype=wide))
             if truth is not None:
                 clean_rows = truth.read(done, stop)
                 check_finite(clean_rows, done, truth)
@@ -70,6 +79,8 @@ def _denoise(
             done = stop
     common.warn(seen, trained, talk)
     figures: dict[str, Any] = {"count": done, "out": str(path), "model": trained.source, **gain.figures()}
+    if noise is not None:
+        figures["noise_out"] = str(noise)
     if options.report is not None:
         figures["report"] = _report(trained, record, truth, run, options, figures)
     return figures
@@ -86,10 +97,11 @@ def _truth(clean: str | None, record: Record) -> Record | None:
 
 
 class _Gain:
-    """Sums for signal-to-noise ratios: per row, in dB, averaged over the rows that hold a signal."""
+    """Sums for figures: per row, averaged over the rows that hold a signal; ratios of powers are in dB."""
 
     def __init__(self) -> None:
         self.ratios: list[NDArray[np.float64]] = []  # (rows, 2), before and after
+        self.likeness: list[NDArray[np.float64]] = []  # (rows, 2), correlation with the truth, and explained variance
         self.noisy = self.cleaned = self.values = self.peak = 0.0
 
     def add(self, noisy: Array, cleaned: Array, truth: Array) -> None:
@@ -102,6 +114,7 @@ class _Gain:
         holds = (flat[2].any(axis=1)) & before.any(axis=1) & after.any(axis=1)
         power = (flat[2][holds] ** 2).sum(axis=1)
         self.ratios.append(10 * np.log10(power[:, None] / np.stack([e[holds].sum(axis=1) for e in (before, after)], 1)))
+        self.likeness.append(_likeness(flat[1][holds], flat[2][holds]))
 
     def figures(self) -> dict[str, float]:
         """Signal-to-noise ratio and its gain over rows with a signal, peak ratio over all; zeros would give 0 dB."""
@@ -112,9 +125,20 @@ class _Gain:
         if len(ratios):
             before, after = ratios.mean(axis=0)
             figures = {"snr_gain_db": after - before, "snr_before_db": before, "snr_after_db": after}
+            correlation, explained = np.concatenate(self.likeness).mean(axis=0)
+            figures |= {"correlation": correlation, "explained_variance": explained}
         for name, error in (("psnr_before_db", self.noisy), ("psnr_after_db", self.cleaned)):
             figures[name] = 10 * np.log10(self.peak**2 * self.values / error)
         return {name: round(float(value), 3) for name, value in figures.items()}
+
+
+def _likeness(cleaned: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of each row (rows, N): the correlation of both, 0 where one is constant, and 1 - var(difference) / var(truth)."""
+    a, b = (x - x.mean(axis=1, keepdims=True) for x in (cleaned, truth))
+    power = np.maximum((b * b).sum(axis=1), np.finfo(np.float64).tiny)
+    sizes = np.sqrt((a * a).sum(axis=1) * power)
+    correlation = np.divide((a * b).sum(axis=1), sizes, out=np.zeros(len(a)), where=sizes > 0)
+    return np.stack([correlation, 1 - ((a - b) ** 2).sum(axis=1) / power], axis=1)
 
 
 def _report(

@@ -42,11 +42,12 @@ def score(
     options, talk, clock = options or Options(), talk or Talk(), Clock()
     thresholds.parse_rule(rule)
     record = common.open_input(data, labels)
-    path = None if out == "-" else Path(out) if out is not None else common.default_out(data, "scores", ".csv")
+    trained, run = common.find_model(data, record, "score", options, talk)
+    suffix = "picks" if finds_picks(trained.network) else "scores"
+    path = None if out == "-" else Path(out) if out is not None else common.default_out(data, suffix, ".csv")
     if path is not None and not path.name.removesuffix(".gz").endswith((".csv", ".tsv")):
         raise AekitError(f"{path}: scores are a table; name a .csv or .tsv file with -o")
     common.check_outputs(options, data, path, None if error_map is None else Path(error_map))
-    trained, run = common.find_model(data, record, "score", options, talk)
     if finds_picks(trained.network):
         if error_map is not None or options.report is not None:
             raise AekitError(
