@@ -23,7 +23,7 @@ and the extent of the rupture.
 - Culture (shapes and shares ours): machines; wind turbines, as harmonics of the blades' passing (Gaßner & Ritter 2023,
   Solid Earth 14(7) 785-803; felt for 15 km, Stammler & Ceranna 2016, Seism. Res. Lett. 87(5) 1075-1081); footsteps,
   traffic, spikes, drift.
-- Sensor: half of them broadband, half short-period ones with corner 1 Hz.
+- Sensor: half of them broadband, half short-period ones with corner 1 Hz; the recorder halves what is at 25 Hz.
 - SNR: mean square of clean over that of noise, of the whole record, -10 to 30 dB. The magnitude is the one that gives
   it at that distance; the 20 % at most that the amplitude then lacks are the site's gain.
 
@@ -52,15 +52,15 @@ DISTANCE, DEPTH = (2.0, 180.0), (2.0, 15.0)  # km; the epicentral distance is ev
 VP, VP_VS = (6.0, 0.2), (1.73, 0.03)  # km/s and ratio: mean and standard deviation
 DENSITY = 2700.0  # kg/m^3
 STRESS_DROP = (4e6, 1.0)  # Pa: median, and standard deviation of the logarithm
-CORNERS = np.float32([1.5, 1.0])  # of P and S over Brune's corner frequency
-RADIATION = np.sqrt(np.float32([4 / 15, 2 / 5]))  # of P and S, RMS over all directions
+CORNERS = np.array([1.5, 1.0], np.float32)  # of P and S over Brune's corner frequency
+RADIATION = np.array([(4 / 15) ** 0.5, (2 / 5) ** 0.5], np.float32)  # of P and S, RMS over all directions
 STEEPER = (0.4, 0.8)  # sine of the ray's angle from the vertical at the surface over that below
 Q0 = (50.0, 200.0)  # Q at 1 Hz
-KAPPA = (0.02, 0.06)  # s, of S
+KAPPA = (0.01, 0.05)  # s, of S
 REVERBERATION, RESONANCE = (0.0, 0.6), (1.5, 10.0)  # what the soft layer's floor throws back; Hz, of S in it
 FORWARD, SPREAD = 0.7, (0.1, 0.06)  # share of a wave that is spread; s, and the part of its travel time added to that
 SCATTERING = (0.01, 0.7)  # g0 in 1/km: median, and standard deviation of the logarithm
-CODA_WEIGHT = np.float32([[1, 0.8, 0.8], [0.7, 1, 1]])  # of P's and S's coda on Z N E
+CODA_WEIGHT = np.array([[1, 0.8, 0.8], [0.7, 1, 1]], np.float32)  # of P's and S's coda on Z N E
 CODA_BANDS = (1.0, 25.0)  # Hz, where its decay is computed; in between it goes with log f
 
 # noise
@@ -124,6 +124,7 @@ def seismograms(part: str, seed: int, count: int, length: int = SAMPLES) -> Seis
         *np.full((2, count), -1, np.int64),
         *np.full((3, count), np.nan),
     )
+    fields = (made.clean, made.p_index, made.s_index, made.snr_db, made.magnitude, made.distance)
     for rows, (rng, quake_rng, noise_rng) in streams(part, seed, count, 3, ROWS):
         sensor = rng.integers(len(SENSORS), size=ROWS)
         present = rng.random(ROWS) >= NOISE_SHARE
@@ -131,7 +132,7 @@ def seismograms(part: str, seed: int, count: int, length: int = SAMPLES) -> Seis
         quakes = _earthquakes(noise[present], sensor[present], quake_rng)
         size = rows.stop - rows.start
         made.noise[rows] = noise[:size]
-        for values, drawn in zip((made.clean, *made[2:]), quakes, strict=True):
+        for values, drawn in zip(fields, quakes, strict=True):
             values[rows][present[:size]] = drawn[: present[:size].sum()]
     return made
 
@@ -170,9 +171,9 @@ def _sensors(frequency: Floats) -> Complexes:
     return np.asarray(above**2 / (above**2 + 1.4 * above * below + below**2))
 
 
-def _log_antialias(frequency: Floats) -> Floats:
-    """Log amplitude (F,) of the digitiser's low-pass at 40 Hz."""
-    return np.asarray(-0.5 * np.log1p((frequency / 40) ** 16))
+def _log_lowpass(frequency: Floats) -> Floats:
+    """Log amplitude (F,) of the recorder's filter, the mean of samples weighted 1, 2, 1."""
+    return np.asarray(2 * np.log(np.maximum(np.cos(np.pi * frequency / SAMPLING_RATE), 1e-3)))
 
 
 # --- earthquakes -----------------------------------------------------------------------------------------------------
@@ -194,7 +195,7 @@ class _Sources(NamedTuple):
 
 
 def _draw(count: int, rng: np.random.Generator) -> _Sources:
-    epicentral = np.exp(rng.uniform(*np.log(DISTANCE), count))
+    epicentral = DISTANCE[0] * (DISTANCE[1] / DISTANCE[0]) ** rng.random(count)
     distance = np.hypot(epicentral, rng.uniform(*DEPTH, count))
     vp, ratio = rng.normal(*VP, count), rng.normal(*VP_VS, count)
     speed = np.stack([vp, vp / ratio], axis=1)
@@ -220,7 +221,7 @@ def _earthquakes(noise: Floats, sensor: NDArray[np.int64], rng: np.random.Genera
     magnitude = _magnitude(energy, arriving, sources, sensor)
     # velocity is the difference of displacements a sample apart; what that lacks towards high f is put in before
     response = _minimum_phase(
-        _log_displacement(sources, magnitude, frequency) - np.log(np.sinc(frequency / np.float32(SAMPLING_RATE)))
+        _log_displacement(sources, magnitude, frequency) - np.log(np.sinc(frequency / SAMPLING_RATE))
     )
     difference = SAMPLING_RATE**2 * (1 - _delay(frequency)) * _sensors(frequency)
     response *= difference.astype(np.complex64)[sensor, None]
@@ -252,7 +253,7 @@ def _log_displacement(sources: _Sources, magnitude: Floats, frequency: Floats) -
     bounce = np.cos((np.pi * faster / sources.resonance[:, None])[..., None] * frequency)
     r = sources.reverberation[:, None, None]
     shape = np.log1p((frequency / fc[..., None]) ** 2) + 0.5 * np.log1p(r * (r + 2 * bounce))
-    return np.asarray(np.log(level)[..., None] - np.pi * loss - shape + _log_antialias(frequency))
+    return np.asarray(np.log(level)[..., None] - np.pi * loss - shape + _log_lowpass(frequency))
 
 
 def _over_q(frequency: Floats, q0: Floats) -> Floats:
@@ -310,8 +311,9 @@ def _coda(sources: _Sources, onset: NDArray[np.int64], length: int) -> NDArray[n
     power = np.log((alpha + 1) / (alpha - 1)) / alpha
     power *= (sources.scattering[:, None] * sources.speed)[..., None]
     power += FORWARD * since / spread**2 * np.exp(-since / spread)
-    power *= (lapse >= 0) / np.float32(SAMPLING_RATE)
-    rate = np.pi * _over_q(np.float32(CODA_BANDS), sources.q0)  # (B, band)
+    power[lapse < 0] = 0
+    power /= SAMPLING_RATE
+    rate = np.pi * _over_q(np.array(CODA_BANDS, np.float32), sources.q0)  # (B, band)
     return np.asarray(np.sqrt(power)[:, :, None] * np.exp(-rate[:, None, :, None] * since[:, :, None]))
 
 
@@ -337,7 +339,7 @@ def _background(sensor: NDArray[np.int64], length: int, rng: np.random.Generator
     height = rng.uniform(*HEIGHTS, (count, len(NOISE_BANDS))) @ _hats(f, NOISE_BANDS)  # (B, F)
     low, high = (np.interp(-np.log(f), np.log(PETERSON[:, 0]), model) for model in PETERSON[:, 1:].T)
     acceleration = 10 ** ((low + height * (high - low)) / 20)
-    velocity = np.sqrt(SAMPLING_RATE / 2) / (2 * np.pi * f) * np.exp(_log_antialias(f)) * _sensors(frequency)
+    velocity = np.sqrt(SAMPLING_RATE / 2) / (2 * np.pi * f) * np.exp(_log_lowpass(f)) * _sensors(frequency)
     bins = _white(count, points, rng)
     away, share = rng.uniform(0, 2 * np.pi, (count, 1)), rng.uniform(*COMMON, (count, 1, 1))
     seen = -1j * np.sqrt(share) * np.stack([np.cos(away), np.sin(away)], axis=1)  # (B, horizontal, 1)
@@ -382,7 +384,7 @@ def _footsteps(count: int, time: Floats, rng: np.random.Generator) -> Floats:
 def _traffic(count: int, time: Floats, rng: np.random.Generator) -> Floats:
     """A vehicle passes: noise of 3 to 15 Hz."""
     points, frequency = _grid(len(time))
-    middle = np.exp(rng.uniform(*np.log((3, 15)), (count, 1)))
+    middle = 3 * 5 ** rng.random((count, 1))
     shape = np.exp(-2 * np.log(np.maximum(frequency, 0.01) / middle) ** 2)
     shape /= np.sqrt((shape**2).mean(axis=1, keepdims=True))
     rumble = fft.irfft(_white(count, points, rng) * shape[:, None].astype(np.float32), points)[..., : len(time)]
