@@ -25,7 +25,7 @@ and the extent of the rupture.
   traffic, spikes, drift.
 - Sensor: half of them broadband, half short-period ones with corner 1 Hz; the recorder halves what is at 25 Hz.
 - SNR: mean square of clean over that of noise, of the whole record, -10 to 30 dB. The magnitude is the one that gives
-  it at that distance; the 20 % at most that the amplitude then lacks are the site's gain.
+  it at that distance; what chance adds to the amplitude or takes from it, mostly under 12 %, is put down to the site.
 
 Beside real records (Northern California's and STEAD's) spectra, P over S, components and the coda's decay agree.
 """
@@ -236,7 +236,7 @@ def _earthquakes(noise: Floats, sensor: NDArray[np.int64], rng: np.random.Genera
         train[rows, :, onset[rows, wave]] += direct[rows, wave]
         spectrum += fft.rfft(train, points) * response[:, wave, None]
     clean = fft.irfft(spectrum, points)[..., :length]
-    clean *= np.arange(length) >= onset[:, :1, None]  # what comes round from the end, 0.1 % of the peak at most
+    clean *= np.arange(length) >= onset[:, :1, None]  # what comes round from the end, 0.3 % of the peak at most
     clean *= np.sqrt(energy / np.square(clean, dtype=np.float64).sum(axis=(1, 2)))[:, None, None].astype(np.float32)
     return clean, *np.where(inside, onset, -1).T, snr_db, magnitude, sources.distance
 
