@@ -21,6 +21,7 @@ from aekit.formats import open_record
 from aekit.records import Record, record_of, select
 from aekit.synthetic.heartbeats import heartbeats
 from aekit.synthetic.radio import NOISES, radio
+from aekit.synthetic.seismic import seismic
 
 Part = Literal["train", "test"]
 
@@ -297,6 +298,16 @@ DATASETS: dict[str, Dataset] = {
             make=heartbeats,
             counts={"train": 2500, "test": 2500},
             normal=("1",),
+        ),
+        Dataset(
+            "seismic",
+            "simulated local earthquakes and noise of seismic stations, components Z N E, with the clean earthquakes",
+            "1,000 + 250 pairs of series of 3 x 6000, float32, 100 Hz",
+            "made by aekit",
+            "after Brune 1970, J. Geophys. Res. 75(26) 4997-5009; Sato 1977, J. Phys. Earth 25(1) 27-41; "
+            "Peterson 1993, USGS Open-File Report 93-322",
+            make=seismic,
+            counts={"train": 1000, "test": 250},
         ),
     )
 }

@@ -151,7 +151,7 @@ def test_a_part_that_a_data_set_lacks_is_none(tiny):
 
 
 def test_every_entry_is_whole():
-    assert list(DATASETS) == ["mnist", "fashion-mnist", "ecg5000", "digits", "radio", "heartbeats"]
+    assert list(DATASETS) == ["mnist", "fashion-mnist", "ecg5000", "digits", "radio", "heartbeats", "seismic"]
     for name, dataset in DATASETS.items():
         assert dataset.name == name
         assert dataset.about
@@ -216,7 +216,7 @@ def test_options_choose_the_noise():
 
 
 def test_made_data_has_its_default_size():
-    for name in ("radio", "heartbeats", "digits"):
+    for name in ("radio", "heartbeats", "seismic", "digits"):
         for part in ("train", "test"):
             assert len(open_dataset(name, part)) == DATASETS[name].counts[part]
 

@@ -10,8 +10,10 @@ import numpy as np
 BLOCK = 500  # rows; a block is always drawn whole
 
 
-def streams(part: str, seed: int, count: int, kinds: int) -> Iterator[tuple[slice, list[np.random.Generator]]]:
+def streams(
+    part: str, seed: int, count: int, kinds: int, block: int = BLOCK
+) -> Iterator[tuple[slice, list[np.random.Generator]]]:
     """For each block of rows its slice of the result and `kinds` independent generators; `train` and `test` differ."""
-    for start in range(0, count, BLOCK):
-        root = np.random.default_rng([seed, ("train", "test").index(part), start // BLOCK])
-        yield slice(start, min(start + BLOCK, count)), root.spawn(kinds)
+    for start in range(0, count, block):
+        root = np.random.default_rng([seed, ("train", "test").index(part), start // block])
+        yield slice(start, min(start + block, count)), root.spawn(kinds)
