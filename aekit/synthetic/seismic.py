@@ -107,13 +107,14 @@ class Seismograms(NamedTuple):
 
 
 def seismic(part: str, seed: int, count: int, option: str = "") -> Record:
-    """`count` records (count, 3, 6000) in m/s, float32, labelled earthquake or noise; `target` is the clean ones."""
+    """`count` records (count, 3, 6000) in m/s, float32, labelled earthquake or noise; with picks and clean `target`."""
     made = seismograms(part, seed, count)
     source = f"seismic ({part})"
     labels = np.where(made.p_index >= 0, "earthquake", "noise")
     target = record_of(made.clean, source, sampling_rate=SAMPLING_RATE)
     noisy = np.add(made.clean, made.noise, out=made.noise)
-    return replace(record_of(noisy, source, labels=labels, sampling_rate=SAMPLING_RATE), target=target)
+    picks = np.stack([made.p_index, made.s_index], axis=1)
+    return replace(record_of(noisy, source, labels=labels, sampling_rate=SAMPLING_RATE), target=target, picks=picks)
 
 
 def seismograms(part: str, seed: int, count: int, length: int = SAMPLES) -> Seismograms:
