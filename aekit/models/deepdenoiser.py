@@ -28,15 +28,21 @@ class DeepDenoiser(nn.Module):
         window: int = 30,
         hop: int = 15,
         size: int = 60,
+        mask: str = "share",
+        loss: str = "waveform",
         output: str = "none",
     ):
         super().__init__()
+        self.mask, self.loss = mask, loss
         self.stft = STFT(window, hop, size)
         self.body = UNetBody(2, 2, 2, hidden)
 
     def forward(self, x: Tensor) -> Output:
         spectrum, shares = self._shares(x)
-        mask = shares.float().softmax(dim=2)[:, :, 0]
+        if self.mask == "share":
+            mask = shares.float().softmax(dim=2)[:, :, 0]
+        else:
+            mask = torch.complex(shares[:, :, 0].float(), shares[:, :, 1].float())
         return Output(self.stft.inverse(mask * spectrum, x.shape[-1]), None, zeros(x))
 
     def _shares(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,6 +56,9 @@ class DeepDenoiser(nn.Module):
 
     def _loss(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy with the shares |S| / (|S| + |N|) that the truth tells."""
+        if self.loss == "waveform":
+            x_hat = self(batch.x).x_hat
+            return {"loss": ((x_hat - batch.target).square().flatten(1).mean(1) + 1e-4).log().mean()}
         _, shares = self._shares(batch.x)
         signal, noise = self.stft(batch.target).abs(), self.stft(batch.x - batch.target).abs()
         share = signal / (signal + noise + 1e-4)
