@@ -30,17 +30,35 @@ class Stack(nn.Sequential):
     """Layers in a row; on a GPU a layer and the activation after it are one kernel where that is quicker."""
 
     def forward(self, x: Tensor) -> Tensor:
-        modules = list(self)
-        while modules:
-            layer = modules.pop(0)
-            if not isinstance(layer, Layer) or not kernels.prefers(_kind(layer, x), x):
-                x = layer(x)
-                continue
-            activation = NAMES.get(type(modules[0])) if modules else None
-            if activation is not None:
-                modules.pop(0)
-            x = _in_one(layer, x, activation or "none")
-        return x
+        return _run(list(self), x)
+
+    def error(self, x: Tensor, target: Tensor, kind: str) -> Tensor:
+        """`sample_error` of what comes out, (B, C, ...), from the target: (B,) in float32.
+
+        On a GPU a transposed convolution at the end and the error are one kernel, and what comes out is never written.
+        """
+        *body, layer, activation = self
+        if not isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d) or type(activation) not in NAMES:
+            return kernels.sample_error(self(x).float().flatten(1), target.flatten(1), kind=kind)
+        x = _run(body, x)
+        if not kernels.prefers("decode_error", x) or not _kind(layer, x):
+            return kernels.sample_error(_run([layer, activation], x).float().flatten(1), target.flatten(1), kind=kind)
+        x, weight, bias = _in_autocast(x, layer.weight, layer.bias)
+        geometry = layer.stride, _numbers(layer.padding), layer.output_padding
+        return kernels.decode_error(x, weight, bias, target, *geometry, NAMES[type(activation)], kind)
+
+
+def _run(modules: list[nn.Module], x: Tensor) -> Tensor:
+    while modules:
+        layer, *modules = modules
+        if not isinstance(layer, Layer) or not kernels.prefers(_kind(layer, x), x):
+            x = layer(x)
+            continue
+        activation = NAMES.get(type(modules[0])) if modules else None
+        if activation is not None:
+            modules = modules[1:]
+        x = _in_one(layer, x, activation or "none")
+    return x
 
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d
@@ -60,11 +78,8 @@ def _kind(layer: Layer, x: Tensor) -> str:
 
 
 def _in_one(layer: Layer, x: Tensor, activation: str) -> Tensor:
-    """The layer with its activation by its kernel, in autocast's type where that is on."""
-    weight, bias = layer.weight, layer.bias
-    if torch.is_autocast_enabled(x.device.type):
-        dtype = torch.get_autocast_dtype(x.device.type)
-        x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    """The layer with its activation by its kernel."""
+    x, weight, bias = _in_autocast(x, layer.weight, layer.bias)
     if isinstance(layer, nn.Linear):
         return kernels.linear(x, weight, bias, activation)
     stride, padding = layer.stride, _numbers(layer.padding)
@@ -82,6 +97,14 @@ def dense_stack(widths: Sequence[int], activation: str, last: str, dropout: floa
         if dropout and not final:
             layers.append(nn.Dropout(dropout))
     return Stack(*layers)
+
+
+def _in_autocast(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The arguments of a kernel, in autocast's type where that is on."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return x, weight, bias
+    dtype = torch.get_autocast_dtype(x.device.type)
+    return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
 class Conv2d(nn.Conv2d):

@@ -90,6 +90,12 @@ def test_every_command_of_the_readme_runs_in_its_order(tmp_path: Path) -> None:
         file["x"] = waves()
     for name in ("traces", "noisy", "clean", "truth"):
         np.save(tmp_path / f"{name}.npy", waves())
+    np.savez(tmp_path / "quakes.npz", signal=waves())
+    np.savez(tmp_path / "noise.npz", noise=waves())
+    records = np.random.default_rng(0).normal(size=(12, 3, 128))
+    np.savez(tmp_path / "records.npz", data=records, sampling_rate=100.0)
+    arrivals = {"p_index": np.full(12, 40), "s_index": np.full(12, 90)}
+    np.savez(tmp_path / "picked.npz", data=records, sampling_rate=100.0, **arrivals)
     rows = ["a,b,c,class", *(f"{i},{i % 7},{i % 3},ok" for i in range(40)), "1,2,3,bad"]
     (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
     for folder in ("pictures/a", "pictures/b"):

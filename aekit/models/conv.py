@@ -70,6 +70,10 @@ class Conv(nn.Module):
         x_hat: Tensor = self.decoder(z)
         return x_hat  # (B, C, ...)
 
+    def error(self, x: Tensor, target: Tensor, kind: str) -> Tensor:
+        """The error of each reconstruction from the target, (B,), of a kind in KINDS; it need not be written."""
+        return self.decoder.error(self.encode(x), target, kind)
+
     def forward(self, x: Tensor) -> Output:
         z = self.encode(x)
         return Output(self.decode(z), z, zeros(x))
