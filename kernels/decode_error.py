@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from aekit.kernels._convolution import channels_last, convolved, flat_rows, geometry, pair
+from aekit.kernels._epilogue import activate
 from aekit.kernels._registry import (
     KERNELS,
     Inputs,
@@ -57,6 +58,36 @@ def decode_error_reference(
 
 
 @jit
+def _few_taps(
+    x_ptr, weight_ptr, m_h, m_w, real, H, W, w_in, w_h, w_w, PHASE: tl.constexpr, WIDE: tl.constexpr,
+    C_IN: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, SH: tl.constexpr, SW: tl.constexpr,
+    PH: tl.constexpr, PW: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_I: tl.constexpr,
+):  # fmt: skip
+    """Sums of one phase to one channel, (BLOCK_P, 1); written out, for then the phases share what they load of x."""
+    c = tl.arange(0, BLOCK_I)
+    total = tl.zeros((BLOCK_P, BLOCK_I), WIDE)
+    for k in tl.static_range(KH * KW):
+        # output stride * m + phase takes tap k from input m + (phase + padding - k) / stride
+        if (PHASE // SW + PH - k // KW) % SH == 0 and (PHASE % SW + PW - k % KW) % SW == 0:
+            h = m_h + (PHASE // SW + PH - k // KW) // SH
+            w = m_w + (PHASE % SW + PW - k % KW) // SW
+            seen = real & (h >= 0) & (h < H) & (w >= 0) & (w < W)
+            place = (h * W + w) * C_IN
+            x = tl.load(x_ptr + place[:, None] + c[None, :], mask=seen[:, None] & (c < C_IN)[None, :], other=0.0)
+            weight = tl.load(weight_ptr + k // KW * w_h + k % KW * w_w + c * w_in, mask=c < C_IN, other=0.0)
+            total += x.to(WIDE) * weight[None, :].to(WIDE)
+    return tl.sum(total, axis=1, keep_dims=True)
+
+
+@jit
+def _row_errors(target_ptr, x_hat, o, oh, ow, inside, HO, WO, scale, offset, KIND: tl.constexpr):
+    """The error of each position, summed over channels o; target_ptr is where the sample begins."""
+    target_at = target_ptr + (o[None, :] * HO + oh[:, None]) * WO + ow[:, None]
+    target = tl.load(target_at, mask=inside, other=0.0).to(x_hat.dtype) * scale + offset
+    return tl.sum(tl.where(inside, errors_of(x_hat, target, KIND), 0.0), axis=1)  # what is outside has an error, too
+
+
+@jit
 def _forward(
     x_ptr, weight_ptr, bias_ptr, target_ptr, error_ptr, H, W, HO, WO, MH, MW, w_in, w_out, w_h, w_w,
     divisor, scale, offset,
@@ -67,19 +98,32 @@ def _forward(
     o_blocks: tl.constexpr = (C_OUT + BLOCK_O - 1) // BLOCK_O
     wide = error_ptr.dtype.element_ty
     b, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    error = tl.zeros((BLOCK_P, BLOCK_O), wide)
+    target_ptr += b * C_OUT * HO * WO
+    error = tl.zeros((BLOCK_P,), wide)
     for start in range(part * PART, tl.minimum(MH * MW, part * PART + PART), BLOCK_P):
         m = start + tl.arange(0, BLOCK_P)
-        for step in range(SH * SW * o_blocks):
-            o = step % o_blocks * BLOCK_O + tl.arange(0, BLOCK_O)
-            x_hat, oh, ow, inside = convolved(
-                x_ptr, weight_ptr, bias_ptr, b, m // MW, m % MW, m < MH * MW, step // o_blocks, o, H, W, HO, WO,
-                w_in, w_out, w_h, w_w, wide, C_IN, C_OUT, KH, KW, SH, SW, PH, PW, True, BIAS, ACTIVATION, PRECISION,
-                BLOCK_P, BLOCK_I, BLOCK_O,
-            )  # fmt: skip
-            target_at = ((b * C_OUT + o)[None, :] * HO + oh[:, None]) * WO + ow[:, None]
-            x = tl.load(target_ptr + target_at, mask=inside, other=0.0).to(wide) * scale + offset
-            error += tl.where(inside, errors_of(x_hat, x, KIND), 0.0)  # what is outside has an error, too
+        m_h, m_w, real = m // MW, m % MW, m < MH * MW
+        if C_OUT == 1 and C_IN <= BLOCK_I and KH * KW <= 16 and SH * SW <= 16:
+            for phase in tl.static_range(SH * SW):
+                x_hat = _few_taps(
+                    x_ptr + b * H * W * C_IN, weight_ptr, m_h, m_w, real, H, W, w_in, w_h, w_w, phase, wide,
+                    C_IN, KH, KW, SH, SW, PH, PW, BLOCK_P, BLOCK_I,
+                )  # fmt: skip
+                if BIAS:
+                    x_hat += tl.load(bias_ptr).to(wide)
+                x_hat = activate(x_hat, ACTIVATION)
+                oh, ow = m_h * SH + phase // SW, m_w * SW + phase % SW
+                inside = (real & (oh < HO) & (ow < WO))[:, None]
+                error += _row_errors(target_ptr, x_hat, tl.arange(0, 1), oh, ow, inside, HO, WO, scale, offset, KIND)
+        else:
+            for step in range(SH * SW * o_blocks):
+                o = step % o_blocks * BLOCK_O + tl.arange(0, BLOCK_O)
+                x_hat, oh, ow, inside = convolved(
+                    x_ptr, weight_ptr, bias_ptr, b, m_h, m_w, real, step // o_blocks, o, H, W, HO, WO, w_in, w_out,
+                    w_h, w_w, wide, C_IN, C_OUT, KH, KW, SH, SW, PH, PW, True, BIAS, ACTIVATION, PRECISION, BLOCK_P,
+                    BLOCK_I, BLOCK_O,
+                )  # fmt: skip
+                error += _row_errors(target_ptr, x_hat, o, oh, ow, inside, HO, WO, scale, offset, KIND)
     tl.store(error_ptr + b * tl.num_programs(1) + part, tl.sum(error) / divisor)
 
 
@@ -105,6 +149,7 @@ def _forward_op(
     rows, target = aligned(channels_last(x)), aligned(target)
     size = output_size(x, weight, stride, padding, output_padding)
     told = geometry(rows, weight.transpose(0, 1), bias, size, stride, padding, activation, transposed=True)
+    told["BLOCK_O"] = min(told["BLOCK_O"], 32)  # the addresses of the targets of 64 spill
     B, N, parts = len(target), target.shape[1:].numel(), -(-told["MH"] * told["MW"] // PART)
     errors = x.new_empty(B * parts, dtype=torch.promote_types(x.dtype, torch.float32))
     wrap_triton(_forward)[(B, parts)](
