@@ -211,8 +211,8 @@ def _make_inputs(
 ) -> Inputs:  # fmt: skip
     x, weight, bias, *settings = make_layer(shape, dtype, device, **layer)
     size = output_size(x, weight, *(pair(setting, x.ndim - 2) for setting in settings[:3]))
-    like = {"size": (shape[0], weight.shape[1], *size), "device": device}
-    target = torch.randint(0, 256, dtype=torch.uint8, **like) if raw else torch.rand(**like).to(dtype)
+    target = torch.empty(shape[0], weight.shape[1], *size, device=device)
+    target = torch.randint_like(target, 256, dtype=torch.uint8) if raw else torch.rand_like(target).to(dtype)
     return [x, weight, bias, target, *settings, kind, scale, offset]
 
 
