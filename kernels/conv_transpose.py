@@ -114,6 +114,8 @@ def make_inputs(
     c_in, kernel = shape[1], [kernel_size] * (len(shape) - 2)
     weight = torch.randn((c_in, c_out, *kernel), device=device) / (c_in * math.prod(kernel)) ** 0.5
     b, x = torch.randn(c_out, device=device), torch.randn(shape, device=device) * size
+    if x.ndim == 4:
+        x = x.clone(memory_format=torch.channels_last)  # as in the models
     leaves = [t.to(dtype).requires_grad_() for t in (x, weight, b)]
     return [*leaves[:2], leaves[2] if bias else None, stride, padding, extra, activation]
 
