@@ -4,6 +4,7 @@ from aekit.kernels._layers import prefers, where_kernels_run
 from aekit.kernels._registry import CHOICES, KERNELS, Kernel, runs_triton, use, why_no_static, why_no_triton
 from aekit.kernels.conv import conv
 from aekit.kernels.conv_transpose import conv_transpose
+from aekit.kernels.decode_error import decode_error
 from aekit.kernels.linear import linear
 from aekit.kernels.reparameterize import gaussian_kl, reparameterize
 from aekit.kernels.sample_error import sample_error
@@ -14,6 +15,7 @@ __all__ = [
     "Kernel",
     "conv",
     "conv_transpose",
+    "decode_error",
     "gaussian_kl",
     "linear",
     "prefers",

@@ -27,22 +27,17 @@ def _places(start, count: tl.constexpr, MH, MW):
 
 
 @jit
-def _convolve(
-    x_ptr, weight_ptr, bias_ptr, y_ptr, B, H, W, HO, WO, MH, MW, w_in, w_out, w_h, w_w,
+def convolved(
+    x_ptr, weight_ptr, bias_ptr, b, oh, ow, real, phase, o, H, W, HO, WO, w_in, w_out, w_h, w_w, WIDE: tl.constexpr,
     C_IN: tl.constexpr, C_OUT: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, SH: tl.constexpr, SW: tl.constexpr,
     PH: tl.constexpr, PW: tl.constexpr, TRANSPOSED: tl.constexpr, BIAS: tl.constexpr, ACTIVATION: tl.constexpr,
     PRECISION: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_I: tl.constexpr, BLOCK_O: tl.constexpr,
 ):  # fmt: skip
-    o_blocks: tl.constexpr = (C_OUT + BLOCK_O - 1) // BLOCK_O
+    """Outputs, of one phase if transposed, for the positions that are real: (BLOCK_P, BLOCK_O); rows, columns, mask."""
     i_blocks: tl.constexpr = (C_IN + BLOCK_I - 1) // BLOCK_I
-    wide = tl.float64 if y_ptr.dtype.element_ty == tl.float64 else tl.float32
-    phases: tl.constexpr = SH * SW if TRANSPOSED else 1  # neighbours in the grid: they read and fill the same lines
-    block = tl.program_id(0) // phases
-    b, oh, ow = _places((block // o_blocks).to(tl.int64) * BLOCK_P, BLOCK_P, MH, MW)
-    o = block % o_blocks * BLOCK_O + tl.arange(0, BLOCK_O)
     i = tl.arange(0, BLOCK_I)
     if TRANSPOSED:  # output stride * m + phase takes tap rest + stride * j from input m + lead - j
-        phase_h, phase_w = tl.program_id(0) % phases // SW, tl.program_id(0) % SW
+        phase_h, phase_w = phase // SW, phase % SW
         lead_h, rest_h = (phase_h + PH) // SH, (phase_h + PH) % SH
         lead_w, rest_w = (phase_w + PW) // SW, (phase_w + PW) % SW
         taps_h, taps_w = (KH - rest_h + SH - 1) // SH, (KW - rest_w + SW - 1) // SW
@@ -51,9 +46,9 @@ def _convolve(
     else:
         taps_h, taps_w = KH, KW
         h, w = oh * SH - PH, ow * SW - PW
-    inside = (b < B) & (oh < HO) & (ow < WO)
+    inside = real & (oh < HO) & (ow < WO)
     corner = ((b * H + h) * W + w) * C_IN
-    total = tl.zeros((BLOCK_P, BLOCK_I if C_OUT == 1 else BLOCK_O), wide)
+    total = tl.zeros((BLOCK_P, BLOCK_I if C_OUT == 1 else BLOCK_O), WIDE)
     for step in range(taps_h * taps_w * i_blocks):
         tap, c = step // i_blocks, step % i_blocks * BLOCK_I + i
         j_h, j_w = tap // taps_w, tap % taps_w
@@ -68,22 +63,43 @@ def _convolve(
         if C_OUT == 1:
             x = tl.load(x_ptr + place[:, None] + c[None, :], mask=seen[:, None] & (c < C_IN)[None, :], other=0.0)
             weight = tl.load(weight_at + c * w_in, mask=c < C_IN, other=0.0)
-            total += x.to(wide) * weight[None, :].to(wide)
+            total += x.to(WIDE) * weight[None, :].to(WIDE)
         elif C_IN == 1:
             x = tl.load(x_ptr + place, mask=seen, other=0.0)
             weight = tl.load(weight_at + o * w_out, mask=o < C_OUT, other=0.0)
-            total += x[:, None].to(wide) * weight[None, :].to(wide)
+            total += x[:, None].to(WIDE) * weight[None, :].to(WIDE)
         else:
             x = tl.load(x_ptr + place[:, None] + c[None, :], mask=seen[:, None] & (c < C_IN)[None, :], other=0.0)
             in_weight = (c < C_IN)[:, None] & (o < C_OUT)[None, :]
             weight = tl.load(weight_at + c[:, None] * w_in + o[None, :] * w_out, mask=in_weight, other=0.0)
-            total = tl.dot(x, weight, total, input_precision=PRECISION, out_dtype=wide)
+            total = tl.dot(x, weight, total, input_precision=PRECISION, out_dtype=WIDE)
     if C_OUT == 1:
         total = tl.sum(total, axis=1, keep_dims=True)
     if BIAS:
-        total += tl.load(bias_ptr + o, mask=o < C_OUT, other=0.0).to(wide)[None, :]
+        total += tl.load(bias_ptr + o, mask=o < C_OUT, other=0.0).to(WIDE)[None, :]
+    return activate(total, ACTIVATION), oh, ow, inside[:, None] & (o < C_OUT)[None, :]
+
+
+@jit
+def _convolve(
+    x_ptr, weight_ptr, bias_ptr, y_ptr, B, H, W, HO, WO, MH, MW, w_in, w_out, w_h, w_w,
+    C_IN: tl.constexpr, C_OUT: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, SH: tl.constexpr, SW: tl.constexpr,
+    PH: tl.constexpr, PW: tl.constexpr, TRANSPOSED: tl.constexpr, BIAS: tl.constexpr, ACTIVATION: tl.constexpr,
+    PRECISION: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_I: tl.constexpr, BLOCK_O: tl.constexpr,
+):  # fmt: skip
+    o_blocks: tl.constexpr = (C_OUT + BLOCK_O - 1) // BLOCK_O
+    wide = tl.float64 if y_ptr.dtype.element_ty == tl.float64 else tl.float32
+    phases: tl.constexpr = SH * SW if TRANSPOSED else 1  # neighbours in the grid: they read and fill the same lines
+    block = tl.program_id(0) // phases
+    b, m_h, m_w = _places((block // o_blocks).to(tl.int64) * BLOCK_P, BLOCK_P, MH, MW)
+    o = block % o_blocks * BLOCK_O + tl.arange(0, BLOCK_O)
+    y, oh, ow, inside = convolved(
+        x_ptr, weight_ptr, bias_ptr, b, m_h, m_w, b < B, tl.program_id(0) % phases, o, H, W, HO, WO, w_in, w_out,
+        w_h, w_w, wide, C_IN, C_OUT, KH, KW, SH, SW, PH, PW, TRANSPOSED, BIAS, ACTIVATION, PRECISION, BLOCK_P, BLOCK_I,
+        BLOCK_O,
+    )  # fmt: skip
     y_at = ((b * HO + oh) * WO + ow)[:, None] * C_OUT + o[None, :]
-    tl.store(y_ptr + y_at, activate(total, ACTIVATION), mask=inside[:, None] & (o < C_OUT)[None, :])
+    tl.store(y_ptr + y_at, y, mask=inside)
 
 
 @jit
@@ -123,21 +139,19 @@ def _power(size: int, lowest: int, highest: int) -> int:
     return min(highest, max(lowest, 1 << (size - 1).bit_length()))
 
 
-def _channels_last(x: Tensor) -> Tensor:
+def channels_last(x: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, H, W, C) in one piece, a view where x is channels last or has one channel."""
     rows = x.permute(0, 2, 3, 1)
     # clone, not contiguous, which refuses a fake CUDA tensor on a machine without CUDA
     return rows if rows.is_contiguous() else rows.clone(memory_format=torch.contiguous_format)
 
 
-def convolve(
-    x: Tensor, weight: Tensor, bias: Tensor | None, size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
-    activation: str = "none", transposed: bool = False,
-) -> Tensor:  # fmt: skip
-    """(B, C_in, H, W) -> (B, C_out, *size), channels last; weight is (C_out, C_in, KH, KW), whatever its strides."""
-    rows = _channels_last(x)
-    (B, H, W, c_in), c_out = rows.shape, len(weight)
-    y = x.new_empty((B, *size, c_out))
+def geometry(
+    rows: Tensor, weight: Tensor, bias: Tensor | None, size: Sequence[int], stride: Sequence[int],
+    padding: Sequence[int], activation: str, transposed: bool,
+) -> dict[str, Any]:  # fmt: skip
+    """What a kernel that calls `convolved` is told besides its tensors; rows are x, channels last."""
+    (_, H, W, c_in), c_out = rows.shape, len(weight)
     if c_out == 1:
         sizes = {"BLOCK_I": _power(c_in, 1, 64), "BLOCK_O": 1}
         sizes["BLOCK_P"] = 2048 // max(8, sizes["BLOCK_I"])
@@ -145,18 +159,33 @@ def convolve(
         sizes = {"BLOCK_I": 1, "BLOCK_O": _power(c_out, 1, 64)}
         sizes["BLOCK_P"] = 2048 // max(8, sizes["BLOCK_O"])
     else:
-        sizes = {"BLOCK_I": _power(c_in, 16, 32 if x.element_size() == 2 else 16), "BLOCK_O": _power(c_out, 16, 64)}
+        sizes = {"BLOCK_I": _power(c_in, 16, 32 if rows.element_size() == 2 else 16), "BLOCK_O": _power(c_out, 16, 64)}
         sizes["BLOCK_P"] = 64
-    phases = stride if transposed else (1, 1)
-    m_h, m_w = (-(-n // s) for n, s in zip(size, phases, strict=True))
-    blocks = -(-B * m_h * m_w // sizes["BLOCK_P"]) * -(-c_out // sizes["BLOCK_O"])
-    wrap_triton(_convolve)[(blocks * phases[0] * phases[1],)](
-        rows, weight, x if bias is None else bias, y, B, H, W, size[0], size[1], m_h, m_w,
-        w_in=weight.stride(1), w_out=weight.stride(0), w_h=weight.stride(2), w_w=weight.stride(3),
-        C_IN=c_in, C_OUT=c_out, KH=weight.shape[2], KW=weight.shape[3], SH=stride[0], SW=stride[1],
-        PH=padding[0], PW=padding[1], TRANSPOSED=transposed, BIAS=bias is not None, ACTIVATION=activation,
-        PRECISION=input_precision(convolution=True), **sizes,
-    )  # fmt: skip
+    m_h, m_w = (-(-n // s) for n, s in zip(size, stride if transposed else (1, 1), strict=True))
+    return {
+        "H": H, "W": W, "HO": size[0], "WO": size[1], "MH": m_h, "MW": m_w, "w_in": weight.stride(1),
+        "w_out": weight.stride(0), "w_h": weight.stride(2), "w_w": weight.stride(3), "C_IN": c_in, "C_OUT": c_out,
+        "KH": weight.shape[2], "KW": weight.shape[3], "SH": stride[0], "SW": stride[1], "PH": padding[0],
+        "PW": padding[1], "BIAS": bias is not None, "ACTIVATION": activation, "PRECISION": input_precision(convolution=True), **sizes,
+    }  # fmt: skip
+
+
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
+    activation: str = "none", transposed: bool = False, dtype: torch.dtype | None = None,
+) -> Tensor:  # fmt: skip
+    """(B, C_in, H, W) -> (B, C_out, *size), channels last, in the dtype of x or in the one that is given.
+
+    weight is (C_out, C_in, KH, KW), whatever its strides.
+    """
+    rows, (B, c_out) = channels_last(x), (len(x), len(weight))
+    y = x.new_empty((B, *size, c_out), dtype=dtype)
+    told = geometry(rows, weight, bias, size, stride, padding, activation, transposed)
+    blocks = -(-B * told["MH"] * told["MW"] // told["BLOCK_P"]) * -(-c_out // told["BLOCK_O"])
+    phases = stride[0] * stride[1] if transposed else 1
+    wrap_triton(_convolve)[(blocks * phases,)](
+        rows, weight, x if bias is None else bias, y, B, TRANSPOSED=transposed, **told
+    )
     return y.permute(0, 3, 1, 2)
 
 
@@ -164,7 +193,7 @@ def weight_gradient(
     small: Tensor, large: Tensor, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int]
 ) -> Tensor:
     """(C_small, C_large, *kernel_size): products of a map with what a strided kernel sees of a larger one, summed."""
-    small, large = _channels_last(small), _channels_last(large)
+    small, large = channels_last(small), channels_last(large)
     (B, m_h, m_w, c_small), (_, H, W, c_large) = small.shape, large.shape
     positions = B * m_h * m_w
     columns = kernel_size[0] * kernel_size[1] * c_large
@@ -185,7 +214,7 @@ def weight_gradient(
 
 def total_gradient(grad: Tensor, saved: Tensor, activation: str, bias: bool) -> tuple[Tensor, Tensor]:
     """`epilogue_backward` of maps (B, C, H, W)."""
-    grad, saved = _channels_last(grad), _channels_last(saved)
+    grad, saved = channels_last(grad), channels_last(saved)
     rows, grad_bias = epilogue_backward(grad.flatten(0, 2), saved.flatten(0, 2), activation, bias)
     return rows.view(grad.shape).permute(0, 3, 1, 2), grad_bias
 

@@ -90,6 +90,8 @@ def _make_inputs(
     strides, paddings = ([1] * rows + [stride], [0] * rows + [padding]) if wide else (stride, padding)
     weight = torch.randn((c_out, c_in, *kernel), device=device) / (c_in * math.prod(kernel)) ** 0.5
     b, x = torch.randn(c_out, device=device), torch.randn(shape, device=device) * size
+    if x.ndim == 4:
+        x = x.clone(memory_format=torch.channels_last)  # as in the models
     leaves = [t.to(dtype).requires_grad_() for t in (x, weight, b)]
     return [*leaves[:2], leaves[2] if bias else None, strides, paddings, activation]
 

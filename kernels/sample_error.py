@@ -52,6 +52,21 @@ def sample_error_reference(
 
 
 @jit
+def errors_of(x_hat, x, KIND: tl.constexpr):
+    """The error of each value; x_hat and x are float32 or float64."""
+    if KIND == "mse":
+        errors = (x_hat - x) * (x_hat - x)
+    elif KIND == "l1":
+        errors = tl.abs(x_hat - x)
+    else:
+        lowest = tl.full((1, 1), -100.0, x_hat.dtype)  # torch's bound; a NaN stays one
+        log = tl.maximum(tl.log(x_hat), lowest, propagate_nan=tl.PropagateNan.ALL)
+        log_not = tl.maximum(tl.log(1 - x_hat), lowest, propagate_nan=tl.PropagateNan.ALL)
+        errors = -(x * log + (1 - x) * log_not)
+    return errors
+
+
+@jit
 def _tile(N, ROWS: tl.constexpr, BLOCK: tl.constexpr):
     b = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]  # (ROWS, 1)
     return b, b * N, tl.arange(0, BLOCK)[None, :]
@@ -74,15 +89,7 @@ def _forward(
         inside = (b < B) & (n < N)
         x_hat = tl.load(x_hat_ptr + row + n, mask=inside, other=0.5).to(wide)  # bce has a finite logarithm there
         x = tl.load(x_ptr + row + n, mask=inside, other=0.0).to(wide) * scale + offset
-        if KIND == "mse":
-            errors = (x_hat - x) * (x_hat - x)
-        elif KIND == "l1":
-            errors = tl.abs(x_hat - x)
-        else:
-            lowest = tl.full((1, 1), -100.0, wide)  # torch's bound; a NaN stays one
-            log = tl.maximum(tl.log(x_hat), lowest, propagate_nan=tl.PropagateNan.ALL)
-            log_not = tl.maximum(tl.log(1 - x_hat), lowest, propagate_nan=tl.PropagateNan.ALL)
-            errors = -(x * log + (1 - x) * log_not)
+        errors = errors_of(x_hat, x, KIND)
         if WEIGHTED:
             weight = tl.load(weight_ptr + row + n, mask=inside, other=0.0).to(wide)
             error += errors * weight
@@ -102,7 +109,7 @@ def _forward(
 
 
 @jit
-def _add_parts(
+def add_parts(
     error_parts_ptr, total_parts_ptr, error_ptr, total_ptr, N, parts, WEIGHTED: tl.constexpr, BLOCK: tl.constexpr
 ):
     b = tl.program_id(0).to(tl.int64)
@@ -163,7 +170,7 @@ def _blocks(N: int) -> dict[str, int]:
     return {"groups": N // align, "ALIGN": align, "ROWS": TILE // block, "BLOCK": block}
 
 
-def _aligned(x: Tensor) -> Tensor:
+def aligned(x: Tensor) -> Tensor:
     """x in one piece from a multiple of 16 bytes on: how values lie decides the order in which a program adds them."""
     x = x.contiguous()
     return x.clone() if x.storage_offset() * x.element_size() % 16 else x
@@ -194,9 +201,9 @@ def _forward_op(
 ) -> tuple[Tensor, Tensor]:
     """The error, and the sum of the weights, which is empty without weights."""
     B, N = x_hat.shape
-    x_hat, x = _aligned(x_hat), _aligned(x)
+    x_hat, x = aligned(x_hat), aligned(x)
     weighted = weight is not None
-    weight = x_hat if weight is None else _aligned(weight)
+    weight = x_hat if weight is None else aligned(weight)
     sizes = _blocks(N)
     parts = -(-N // PART)
     wide = torch.promote_types(x_hat.dtype, torch.float32)
@@ -209,20 +216,19 @@ def _forward_op(
     if parts == 1:
         return error_parts, total_parts
     error, total = error_parts.new_empty(B), total_parts.new_empty(B if weighted else 0)
-    wrap_triton(_add_parts)[(B,)](error_parts, total_parts, error, total, N, parts, WEIGHTED=weighted, BLOCK=64)
+    wrap_triton(add_parts)[(B,)](error_parts, total_parts, error, total, N, parts, WEIGHTED=weighted, BLOCK=64)
     return error, total
 
 
-@triton_op("sample_error_backward")
-def _backward_op(
+def sample_error_backward(
     grad: Tensor, x_hat: Tensor, x: Tensor, weight: Tensor | None, total: Tensor, kind: str, scale: float,
     offset: float, to_x: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The gradients of x_hat and of x, which is empty unless asked for."""
     B, N = x_hat.shape
-    x_hat, x = _aligned(x_hat), _aligned(x)
+    x_hat, x = aligned(x_hat), aligned(x)
     weighted = weight is not None
-    weight = x_hat if weight is None else _aligned(weight)
+    weight = x_hat if weight is None else aligned(weight)
     sizes = _blocks(N)
     grad_x_hat = torch.empty_like(x_hat)
     grad_x = x.new_empty(x.shape if to_x else 0)
@@ -231,6 +237,9 @@ def _backward_op(
         **sizes, KIND=kind, WEIGHTED=weighted, TO_X=to_x,
     )  # fmt: skip
     return grad_x_hat, grad_x
+
+
+_backward_op = triton_op("sample_error_backward")(sample_error_backward)
 
 
 def sample_error(
