@@ -166,7 +166,8 @@ def geometry(
         "H": H, "W": W, "HO": size[0], "WO": size[1], "MH": m_h, "MW": m_w, "w_in": weight.stride(1),
         "w_out": weight.stride(0), "w_h": weight.stride(2), "w_w": weight.stride(3), "C_IN": c_in, "C_OUT": c_out,
         "KH": weight.shape[2], "KW": weight.shape[3], "SH": stride[0], "SW": stride[1], "PH": padding[0],
-        "PW": padding[1], "BIAS": bias is not None, "ACTIVATION": activation, "PRECISION": input_precision(convolution=True), **sizes,
+        "PW": padding[1], "BIAS": bias is not None, "ACTIVATION": activation,
+        "PRECISION": input_precision(convolution=True), **sizes,
     }  # fmt: skip
 
 

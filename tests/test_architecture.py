@@ -15,7 +15,7 @@ STEPS = [
     ["models", "baseline"],
     ["layers", "objectives", "corruptions", "datasets"],
     ["batches"],
-    ["formats", "synthetic", "optimisers", "graphs", "transfers", "stft"],
+    ["formats", "synthetic", "optimisers", "graphs", "transfers", "stft", "picks"],
     ["kernels", "records", "files", "settings"],
     ["errors"],
 ]

@@ -161,3 +161,29 @@ def test_an_activation_is_taken_once(device: str) -> None:
         expected = module(expected)
     kernels.use("auto")
     torch.testing.assert_close(stack(x), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.usefixtures("_auto")
+@pytest.mark.skipif(bool(kernels.why_no_triton()), reason="needs Triton")
+@pytest.mark.parametrize("kind", ["mse", "l1", "bce"])
+def test_an_error_in_one_pass_is_that_of_what_comes_out(
+    kind: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, shape = STACKS["images"]
+    stack, x = make().to(device), torch.randn(3, *shape, device=device)
+    target = torch.rand(3, *shape, device=device)
+    calls: list[int] = []
+    one_pass = kernels.decode_error
+    monkeypatch.setattr(kernels, "decode_error", lambda *arguments: calls.append(1) or one_pass(*arguments))
+    found = {}
+    for choice in ("triton", "torch"):
+        kernels.use(choice)
+        found[choice] = stack.error(x, target, kind)
+    expected = kernels.sample_error(stack(x).flatten(1), target.flatten(1), kind=kind)
+    assert len(calls) == 1
+    for got in found.values():
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
+    series, _ = STACKS["series"]  # which ends otherwise
+    stack, x = series().to(device), torch.randn(3, 2, 15, device=device)
+    y = stack(x)
+    torch.testing.assert_close(stack.error(x, y, "l1"), torch.zeros(3, device=device))
