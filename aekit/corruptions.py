@@ -1,6 +1,6 @@
 """What happens to normalised samples before the model sees them: Batch -> Batch, of the same shapes.
 
-Most change x alone. `shift`, `events`, `reverse` and `drop` make another clean sample, and so change target and picks.
+Most change x alone. Those in CHANGES make another clean sample, and so change the target and the picks too.
 An amount is in normalised units (of the 0..1 range for images, of the training data's standard deviation else), or a
 share, or a probability.
 """
@@ -85,6 +85,44 @@ def events(batch: Batch, amount: float, generator: Generator) -> Batch:
     return batch._replace(x=x + size * other.x, target=batch.target + size * other.target, picks=picks)
 
 
+def stretch(batch: Batch, amount: float, generator: Generator) -> Batch:
+    """With probability `amount` time runs up to 1.65 times faster or slower about the middle; zeros where it ends."""
+    x = batch.x
+    points = x.shape[-1]
+    chosen = _chosen(x, amount, generator)
+    pace = torch.exp(chosen * (_per_sample(x, generator) - 0.5))
+    at = (torch.arange(points, device=x.device) - points / 2) * pace + points / 2
+    there = (at >= 0) & (at <= points - 1)
+    first = at.floor().clamp(0, points - 2)
+    share, index = (at - first).clamp(0, 1).to(x.dtype), first.long()
+
+    def sampled(tensor: Tensor) -> Tensor:
+        a, b = (tensor.gather(-1, i.expand_as(tensor)) for i in (index, index + 1))
+        return torch.lerp(a, b, share.expand_as(tensor)) * there
+
+    return _each(batch, sampled)
+
+
+def colour(batch: Batch, amount: float, generator: Generator) -> Batch:
+    """With probability `amount` the amplitude spectrum along the last axis is multiplied by a power of the frequency.
+
+    The power is drawn from -0.7 to 0.7: other sources, paths and sensors. The sample's power stays.
+    """
+    x = batch.x
+    power = _chosen(x, amount, generator) * (1.4 * _per_sample(x, generator) - 0.7)
+    frequency = torch.arange(1, x.shape[-1] // 2 + 2, device=x.device, dtype=x.dtype) / (x.shape[-1] // 2 + 1)
+    gain = frequency**power
+
+    def coloured(tensor: Tensor) -> Tensor:
+        return torch.fft.irfft(torch.fft.rfft(tensor) * gain, n=tensor.shape[-1])
+
+    new = coloured(x)
+    before, after = (_beside(v.flatten(1).norm(dim=1), x) for v in (x, new))
+    size = before / torch.where(after > 0, after, torch.ones_like(after))
+    target = new if batch.target is x else coloured(batch.target)
+    return batch._replace(x=new * size, target=target * size)
+
+
 def reverse(batch: Batch, amount: float, generator: Generator) -> Batch:
     """With probability `amount` time runs backwards."""
     chosen = _chosen(batch.x, amount, generator) > 0
@@ -104,7 +142,8 @@ def drop(batch: Batch, amount: float, generator: Generator) -> Batch:
 class Records:
     """x + a record (C, T) of noise, at a signal-to-noise ratio drawn from `snr`, in dB of power over the whole sample.
 
-    The record is drawn from `noise` (M, C, T' >= T), as is the place where it begins; its units do not matter.
+    The record is drawn from `noise` (M, C, T' >= T), as is the place where it begins; what is missing at its end comes
+    from its front. Its units do not matter.
     """
 
     noise: Tensor
@@ -119,8 +158,8 @@ class Records:
         noise = self.there[x.device][slice(*self.rows)]
         points = x.shape[-1]
         which = (_uniform((len(x),), x, generator) * len(noise)).long()
-        start = (_uniform((len(x), 1), x, generator) * (noise.shape[-1] - points + 1)).long()
-        at = start + torch.arange(points, device=x.device)  # (B, T)
+        start = (_uniform((len(x), 1), x, generator) * noise.shape[-1]).long()
+        at = (start + torch.arange(points, device=x.device)) % noise.shape[-1]  # (B, T)
         n = noise[which[:, None], :, at].transpose(1, 2)  # (B, C, T)
         n = n - n.mean(dim=-1, keepdim=True)
         low, high = self.snr
@@ -146,6 +185,8 @@ NOISES: dict[str, Callable[[Tensor, float, Generator], Tensor]] = {
 CHANGES: dict[str, Callable[[Batch, float, Generator], Batch]] = {
     "shift": shift,
     "events": events,
+    "stretch": stretch,
+    "colour": colour,
     "reverse": reverse,
     "drop": drop,
 }

@@ -82,10 +82,10 @@ def pulses(count: int = 200, points: int = 60) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_makes_another_clean_sample_changes_the_target_with_it(name: str) -> None:
-    x = pulses()
+    x = pulses().roll(7, dims=-1)
     noisy, target = both(x, 2 * x, parse_corruption([f"{name}:0.5"]))
     torch.testing.assert_close(target, 2 * noisy)
-    changed = (noisy != x).flatten(1).any(dim=1).float().mean()
+    changed = ((noisy - x).abs().flatten(1).amax(dim=1) > 1e-3 * x.flatten(1).amax(dim=1)).float().mean()
     assert float(changed) == pytest.approx(0.75 if name == "drop" else 0.5, abs=0.12)
 
 
@@ -98,6 +98,28 @@ def test_a_shift_moves_by_half_at_most_and_brings_in_zeros() -> None:
     assert places.min() < 6
     assert places.max() > 53
     assert len(set(places.tolist())) > 40
+
+
+def test_a_stretch_keeps_the_middle_and_moves_the_rest_by_up_to_e_to_the_half() -> None:
+    x = torch.zeros(300, 1, 400)
+    x[:, 0, 200], x[:, 0, 298:303] = 1.0, 2.0  # 100 points behind the middle
+    stretched = draw("stretch:1", x)[:, 0]
+    assert bool((stretched[:, 200] == 1).all())
+    moved = (stretched * (torch.arange(400) > 220)).argmax(dim=1) - 200
+    assert 60 <= int(moved.min()) < 66
+    assert 158 < int(moved.max()) <= 168
+
+
+def test_a_colour_changes_the_spectrum_by_a_power_and_keeps_the_sum_of_squares() -> None:
+    x = torch.randn(200, 1, 512, generator=torch.Generator().manual_seed(3))
+    coloured = draw("colour:1", x)
+    torch.testing.assert_close(coloured.norm(dim=2), x.norm(dim=2))
+    gain = (torch.fft.rfft(coloured) / torch.fft.rfft(x)).abs()[:, 0]
+    slope = torch.log(gain[:, 255] / gain[:, 15]) / torch.log(torch.tensor(256 / 16))
+    middle = torch.log(gain[:, 63] / gain[:, 15]) / torch.log(torch.tensor(64 / 16))
+    torch.testing.assert_close(slope, middle, atol=1e-3, rtol=0)
+    assert -0.701 < float(slope.min()) < -0.6
+    assert 0.6 < float(slope.max()) < 0.701
 
 
 def test_an_event_of_another_sample_is_added_weaker() -> None:
@@ -140,7 +162,7 @@ def test_records_are_added_at_the_drawn_ratio_whatever_their_unit(unit: float, t
 
 def test_records_begin_anywhere_and_those_held_out_are_never_trained_on() -> None:
     periods = torch.arange(1.0, 11)  # in a sample, by which a record is known
-    noise = torch.sin(2 * torch.pi * periods[:, None] * torch.arange(100) / 40)
+    noise = torch.sin(2 * torch.pi * periods[:, None] * torch.arange(120) / 40)
     corruption = ((Records(noise[:, None], (0.0, 0.0)),),)
     seen = []
     for part in split(corruption):
