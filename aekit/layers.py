@@ -71,10 +71,8 @@ def _kind(layer: Layer, x: Tensor) -> str:
     whole = layer.kernel_size if isinstance(layer, nn.Conv1d | nn.Conv2d) else (1,) * len(layer.kernel_size)
     if x.shape[2:] == whole:
         return ""  # a matrix product
-    if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d):
-        return "conv_transpose to 1 channel" if layer.out_channels == 1 else "conv_transpose"
-    one = "from" if layer.in_channels == 1 else "to" if layer.out_channels == 1 else ""
-    return f"conv {one} 1 channel" if one else "conv"
+    kernel = "conv_transpose" if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d) else "conv"
+    return kernels.layer_name(kernel, layer.in_channels, layer.out_channels)
 
 
 def _in_one(layer: Layer, x: Tensor, activation: str) -> Tensor:

@@ -1,6 +1,6 @@
 """Triton kernels, each beside the torch reference that defines it; `KERNELS` lists them, `use` chooses the path."""
 
-from aekit.kernels._layers import prefers, where_kernels_run
+from aekit.kernels._layers import layer_name, prefers, where_kernels_run
 from aekit.kernels._registry import CHOICES, KERNELS, Kernel, runs_triton, use, why_no_static, why_no_triton
 from aekit.kernels.conv import conv
 from aekit.kernels.conv_transpose import conv_transpose
@@ -17,6 +17,7 @@ __all__ = [
     "conv_transpose",
     "decode_error",
     "gaussian_kl",
+    "layer_name",
     "linear",
     "prefers",
     "reparameterize",

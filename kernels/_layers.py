@@ -1,7 +1,7 @@
 """Which layers of a model a kernel runs: those in which it beat eager and compiled torch on that GPU.
 
-`WINS` is kept from bench/results/kernels-<gpu>.csv. A GPU that is not in it takes `EXPECTED`, which follows from the
-bytes and operations that bench/PREDICTIONS.md counts.
+`WINS` is kept from bench/results/kernels-<gpu>.csv; bench/kernels.py prints what belongs in it. A GPU that is not in it
+takes `EXPECTED`, which follows from the bytes and operations that bench/PREDICTIONS.md counts.
 """
 
 import torch
@@ -21,6 +21,13 @@ LAYERS = (
 )
 WINS: dict[str, frozenset[str]] = {}  # name of the GPU, as torch tells it -> layers
 EXPECTED = frozenset(LAYERS) - {"linear"}  # cuBLAS splits long sums over a small batch, and has an epilogue of its own
+
+
+def layer_name(kernel: str, c_in: int, c_out: int) -> str:
+    """The name in LAYERS of a convolution, or of another kernel."""
+    if kernel == "conv" and 1 in (c_in, c_out):
+        return "conv from 1 channel" if c_in == 1 else "conv to 1 channel"
+    return "conv_transpose to 1 channel" if kernel == "conv_transpose" and c_out == 1 else kernel
 
 
 def prefers(layer: str, x: Tensor) -> bool:
