@@ -210,7 +210,7 @@ def test_deepdenoiser_gives_back_what_its_mask_lets_through() -> None:
 
 def test_deepdenoiser_learns_the_share_of_the_signal() -> None:
     """Its loss is the cross-entropy with |S| / (|S| + |N|), which is least where the mask is that share."""
-    model = build("deepdenoiser", (1, 90), {"hidden": (4, 8)}).eval()
+    model = build("deepdenoiser", (1, 90), {"hidden": (4, 8), "loss": "share"}).eval()
     (phase,) = model.phases()  # type: ignore[operator]
     signal, noise = torch.randn(2, 1, 90), torch.randn(2, 1, 90)
     batch = Batch(signal + noise, signal, torch.zeros(1), torch.ones(1))
@@ -223,6 +223,16 @@ def test_deepdenoiser_learns_the_share_of_the_signal() -> None:
     assert phase.loss(batch)["loss"].item() == pytest.approx(np.log(2), rel=1e-5)
     model.body.forward = lambda _: torch.from_numpy(np.log(np.stack([share, 1 - share], 2)).reshape(2, 2, 31, 7))  # type: ignore[union-attr]
     assert float(phase.loss(batch)["loss"]) == pytest.approx(least, rel=1e-4)
+
+
+def test_deepdenoiser_learns_the_ratio_of_signal_to_error() -> None:
+    model = build("deepdenoiser", (1, 90), {"hidden": (4, 8)}).eval()
+    (phase,) = model.phases()  # type: ignore[operator]
+    x, target = torch.randn(3, 1, 90), torch.randn(3, 1, 90)
+    errors = (model(x).x_hat - target).square().mean(dim=(1, 2))
+    torch.testing.assert_close(phase.loss(Batch(x, target, x, x))["loss"], (errors + 1e-4).log().mean())
+    with pytest.raises(AekitError, match="there are waveform and share"):
+        build("deepdenoiser", (1, 90), {"loss": "mse"})
 
 
 def test_wavedecompnet_attends_over_time_and_not_over_the_batch() -> None:
