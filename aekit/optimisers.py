@@ -61,9 +61,10 @@ def orthogonalise(x: Tensor) -> Tensor:
     x = x / (x.flatten(1).norm(dim=1).view(-1, 1, 1) + 1e-7)
     gram = x @ x.mT
     total = torch.eye(x.shape[1], dtype=x.dtype, device=x.device).expand_as(gram)
-    for _ in range(ITERATIONS):
-        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        factor.diagonal(dim1=1, dim2=2).add_(a)
-        total = factor @ total
-        gram = factor @ gram @ factor
+    for i in range(ITERATIONS):
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)  # and a on the diagonal, added in each product below
+        total = torch.baddbmm(total, factor, total, beta=a)
+        if i < ITERATIONS - 1:
+            left = torch.baddbmm(gram, factor, gram, beta=a)
+            gram = torch.baddbmm(left, left, factor, beta=a)
     return total @ x
