@@ -7,9 +7,9 @@ scale each, since one scale would leave most of them invisible; a recipe may ask
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -81,7 +81,7 @@ class Normalisation:
 _WIDE = (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)  # not exact in float32
 
 
-@lru_cache(maxsize=64)  # numbers that are sent anew for each batch make a GPU wait
+@cache  # numbers that are sent anew for each batch make a GPU wait; a CUDA graph reads them where they are
 def _tensor(values: tuple[float, ...], dtype: torch.dtype, shape: tuple[int, ...], device: torch.device) -> Tensor:
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=dtype, device=device).view(shape)
@@ -294,6 +294,26 @@ def fits(sample_shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
         len(sample_shape) == len(wanted)
         and sample_shape[0] == wanted[0]
         and all(have >= want for have, want in zip(sample_shape[1:], wanted[1:], strict=True))
+    )
+
+
+def channels_alone(record: Record) -> Record:
+    """A record in memory whose rows are the channels of the record's, one after the other."""
+    channels = record.sample_shape[0]
+    array = np.concatenate([samples.reshape(-1, 1, *samples.shape[2:]) for _, samples in chunks(record)])
+
+    def repeated(values: Array | None) -> Any:
+        return None if values is None else np.repeat(values, channels, axis=0)
+
+    target = None if record.target is None else channels_alone(record.target)
+    return replace(
+        record,
+        shape=array.shape,
+        read=lambda i, j: array[i:j],
+        channel_axis=1,
+        labels=repeated(record.labels),
+        target=target,
+        picks=repeated(record.picks),
     )
 
 

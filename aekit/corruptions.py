@@ -93,11 +93,11 @@ def stretch(batch: Batch, amount: float, generator: Generator) -> Batch:
     pace = torch.exp(chosen * (_per_sample(x, generator) - 0.5))
     at = (torch.arange(points, device=x.device) - points / 2) * pace + points / 2
     there = (at >= 0) & (at <= points - 1)
-    first = at.floor().clamp(0, points - 2)
+    first = at.floor().clamp(0, points - 1)
     share, index = (at - first).clamp(0, 1).to(x.dtype), first.long()
 
     def sampled(tensor: Tensor) -> Tensor:
-        a, b = (tensor.gather(-1, i.expand_as(tensor)) for i in (index, index + 1))
+        a, b = (tensor.gather(-1, i.expand_as(tensor)) for i in (index, (index + 1).clamp_max(points - 1)))
         return torch.lerp(a, b, share.expand_as(tensor)) * there
 
     return _each(batch, sampled)
@@ -190,28 +190,56 @@ CHANGES: dict[str, Callable[[Batch, float, Generator], Batch]] = {
     "reverse": reverse,
     "drop": drop,
 }
+
+
+@dataclass(frozen=True)
+class Noise:
+    """One of NOISES with its amount."""
+
+    name: str
+    amount: float
+
+    def __call__(self, batch: Batch, generator: Generator) -> Batch:
+        return batch._replace(x=NOISES[self.name](batch.x, self.amount, generator))
+
+
+@dataclass(frozen=True)
+class Change:
+    """One of CHANGES with its amount."""
+
+    name: str
+    amount: float
+
+    def __call__(self, batch: Batch, generator: Generator) -> Batch:
+        return CHANGES[self.name](batch, self.amount, generator)
+
+
 CORRUPTIONS = (*NOISES, *CHANGES, "records")
 SHARES = ("dropout", "gaps", *CHANGES)  # whose amount is a share or a probability
 
 
-def parse_corruption(texts: Sequence[str], sample_shape: tuple[int, ...] | None = None) -> Corruption:
+def parse_corruption(
+    texts: Sequence[str], sample_shape: tuple[int, ...] | None = None, rate: float | None = None
+) -> Corruption:
     """["gaussian:0.2", "speckle:0.2+gaps:0.1"]: one of the two for each sample, the second a chain of both.
 
-    `records:FILE[:NAME][@LOW..HIGH]` reads records for samples of `sample_shape`, and is left out where that is None.
-    Raises UsageError for an unknown name or an amount that is not a number in range, AekitError for records that do not
-    fit.
+    `records:FILE[:NAME][@LOW..HIGH]` reads records for samples of `sample_shape` at the sampling rate `rate`, in Hz; it
+    is left out where there is no shape. Raises UsageError for an unknown name or an amount that is not a number in
+    range, AekitError for records that do not fit.
     """
     names = "|".join(CORRUPTIONS)
-    chains = [[_parse_one(part, sample_shape) for part in re.split(rf"\+(?=(?:{names}):)", text)] for text in texts]
+    chains = [
+        [_parse_one(part, sample_shape, rate) for part in re.split(rf"\+(?=(?:{names}):)", text)] for text in texts
+    ]
     return tuple(tuple(step for step in chain if step is not None) for chain in chains)
 
 
-def _parse_one(text: str, sample_shape: tuple[int, ...] | None) -> Step | None:
+def _parse_one(text: str, sample_shape: tuple[int, ...] | None, rate: float | None) -> Step | None:
     name, _, amount = text.partition(":")
     if name not in CORRUPTIONS:
         raise UsageError(f"--corrupt {text}: no corruption is called {name!r}; known are {', '.join(CORRUPTIONS)}")
     if name == "records":
-        return _records(text, amount, sample_shape)
+        return _records(text, amount, sample_shape, rate)
     try:
         value = float(amount)
     except ValueError:
@@ -219,15 +247,11 @@ def _parse_one(text: str, sample_shape: tuple[int, ...] | None) -> Step | None:
     if not 0 <= value <= (1 if name in SHARES else math.inf) or math.isinf(value):
         wanted = "a share from 0 to 1" if name in SHARES else "a number from 0"
         raise UsageError(f"--corrupt {text}: the amount is {wanted}, as in {name}:0.2")
-    if name in CHANGES:
-        change = CHANGES[name]
-        return lambda batch, generator: change(batch, value, generator)
-    noise = NOISES[name]
-    return lambda batch, generator: batch._replace(x=noise(batch.x, value, generator))
+    return Change(name, value) if name in CHANGES else Noise(name, value)
 
 
-def _records(text: str, place: str, sample_shape: tuple[int, ...] | None) -> Records | None:
-    """Records of a file that are at least as long as a sample, in each of its channels."""
+def _records(text: str, place: str, sample_shape: tuple[int, ...] | None, rate: float | None) -> Records | None:
+    """Records of a file that are at least as long as a sample, in its channels; all of theirs for one channel."""
     found = re.fullmatch(r"(.+?)(?:@(-?[\d.]+)\.\.(-?[\d.]+))?", place)
     try:
         snr = (float(found[2]), float(found[3])) if found and found[2] is not None else SNR
@@ -239,24 +263,35 @@ def _records(text: str, place: str, sample_shape: tuple[int, ...] | None) -> Rec
         return None
     record = open_record(found[1])
     have = record.sample_shape
-    if len(sample_shape) != 2 or len(have) != 2 or have[0] not in (1, sample_shape[0]) or have[1] < sample_shape[1]:
+    if (
+        rate is not None
+        and record.sampling_rate is not None
+        and not math.isclose(rate, record.sampling_rate, rel_tol=1e-3)
+    ):
+        raise AekitError(
+            f"{found[1]}: sampling rate is {record.sampling_rate:g} Hz, the data's is {rate:g} Hz; resample the file"
+        )
+    alike = sample_shape[0] == 1 or have[0] in (1, sample_shape[0])
+    if len(sample_shape) != 2 or len(have) != 2 or not alike or have[1] < sample_shape[1]:
         raise AekitError(
             f"{found[1]}: a record of noise has shape {times(have)}, the samples {times(sample_shape)}; give noise of "
             "as many channels (or one) and at least as many points"
         )
     noise = as_tensor(read_all(record)).float()
-    return Records(noise.expand(-1, sample_shape[0], -1), snr)
+    noise = noise.flatten(0, 1)[:, None] if sample_shape[0] == 1 else noise.expand(-1, sample_shape[0], -1)
+    return Records(noise, snr)
 
 
 def split(corruption: Corruption) -> tuple[Corruption, Corruption]:
-    """What training uses, and what evaluation does: other records of noise."""
+    """What training uses, and what evaluation does: other records of noise, and the clean samples as they are."""
 
     def part(i: int) -> Corruption:
         return tuple(
             tuple(step.split()[i] if isinstance(step, Records) else step for step in chain) for chain in corruption
         )
 
-    return part(0), part(1)
+    judged = tuple(tuple(step for step in chain if not isinstance(step, Change)) for chain in part(1))
+    return part(0), judged if any(judged) else ()
 
 
 def corrupt(batch: Batch, corruption: Corruption, generator: Generator, own_scale: bool = False) -> Batch:

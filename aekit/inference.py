@@ -7,7 +7,7 @@ On CUDA a batch is on its way there while the one before is computed and the one
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -127,7 +127,7 @@ def check_fits(trained: TrainedModel, record: Record) -> None:
 
 def _each_channel(trained: TrainedModel) -> bool:
     """Whether the network takes channels one by one, so that there may be any number of them."""
-    return hasattr(trained.network, "each_channel")
+    return getattr(trained.network, "each_channel", False)
 
 
 def _places(trained: TrainedModel, record: Record, overlap: bool) -> list[Place]:
@@ -167,8 +167,7 @@ class _Batches:
     def __init__(self, function: Function, run: Run, seen: Seen) -> None:
         self.function, self.run, self.seen = function, run, seen
         self.upload = Upload(run.device)
-        self.inputs: Tensor | None = None
-        self.graphed = Graphed(lambda: function(self.inputs), run.device)  # type: ignore[arg-type]
+        self.graphed = Graphed(function, run.device)
 
     def __call__(self, samples: Array, places: list[Place]) -> Iterator[tuple[list[Spot], list[NDArray[Any]]]]:
         """The windows at these places of each sample in turn: where each batch of them lies, and what was found."""
@@ -192,10 +191,7 @@ class _Batches:
         raw = self.upload(as_tensor(windows))
         if not raw.is_cuda or len(raw) < self.run.batch_size:
             return fetch(self.function(raw))
-        if self.inputs is None:
-            self.inputs = torch.empty_like(raw)
-        self.inputs.copy_(raw)
-        return fetch(self.graphed())
+        return fetch(self.graphed(raw))
 
 
 def _arrived(spots: list[Spot], wait: Callable[[], list[NDArray[Any]]]) -> tuple[list[Spot], list[NDArray[Any]]]:
@@ -295,9 +291,8 @@ def score(
     return Scores(score, pca_score, row, starts, seen)
 
 
-@torch.inference_mode()
 def probabilities(
-    trained: TrainedModel, record: Record, run: Run, seed: int
+    trained: TrainedModel, record: Record, run: Run, seed: int, seen: Seen
 ) -> Iterator[tuple[int, NDArray[np.floating], NDArray[np.floating]]]:
     """Of each row: its number, the probabilities (3, T) of detection, P and S, and their spread over the draws.
 
@@ -305,23 +300,25 @@ def probabilities(
     """
     places = _places(trained, record, overlap=True)
     weight = overlap_weight(trained.sample_shape[1:])
-    per_batch = max(1, run.batch_size // DRAWS)
+
+    def function(raw: Tensor) -> list[Tensor]:
+        x, _, _ = trained.normalisation.apply(raw)
+        with precision_context(run.precision, run.device):
+            drawn = trained.network.draws(x, DRAWS).float()  # type: ignore[operator]
+        return [drawn.mean(0), drawn.std(0)]
+
+    batches = _Batches(function, replace(run, batch_size=max(1, run.batch_size // DRAWS)), seen)
     for start, samples in chunks(record):
-        for row, sample in enumerate(samples, start):
-            mean, spread = (np.zeros((3, sample.shape[-1]), np.float32) for _ in range(2))
-            total = np.zeros(sample.shape[-1], np.float32)
-            for first in range(0, len(places), per_batch):
-                some = places[first : first + per_batch]
-                raw = as_tensor(np.stack([sample[place] for place in some])).to(run.device)
-                x, _, _ = trained.normalisation.apply(raw)
-                torch.manual_seed(mix(seed, row, first))  # dropout draws from the global generator
-                with precision_context(run.precision, run.device):
-                    drawn = trained.network.draws(x, DRAWS).float()  # type: ignore[operator]
-                for (_, along), m, s in zip(some, drawn.mean(0).cpu().numpy(), drawn.std(0).cpu().numpy(), strict=True):
-                    mean[:, along] += m * weight
-                    spread[:, along] += s * weight
-                    total[along] += weight
-            yield row, mean / total, spread / total
+        torch.manual_seed(mix(seed, start))  # dropout draws from the global generator
+        mean, spread = (np.zeros((len(samples), 3, samples.shape[-1]), np.float32) for _ in range(2))
+        total = np.zeros((len(samples), 1, samples.shape[-1]), np.float32)
+        for spots, (means, spreads) in batches(samples, places):
+            for (row, _, along), m, s in zip(spots, means, spreads, strict=True):
+                mean[row, :, along] += m * weight
+                spread[row, :, along] += s * weight
+                total[row, :, along] += weight
+        for row in range(len(samples)):
+            yield start + row, mean[row] / total[row], spread[row] / total[row]
 
 
 def scores_of(trained: TrainedModel, x: Tensor, precision: str) -> Tensor:
@@ -339,8 +336,8 @@ def _scores_and_map(trained: TrainedModel, x: Tensor, precision: str) -> list[Te
     with precision_context(precision, x.device):
         output = trained.network(x)
     target = x if output.target is None else output.target
-    error, x_hat = ERRORS[trained.error], output.x_hat.float()
-    return [error(x_hat, target, output.weight).float(), error_map(error, x_hat, target, output.weight)]
+    errors = error_map(ERRORS[trained.error], output.x_hat.float(), target, output.weight)
+    return [scores_of(trained, x, precision), errors]  # the scores are the same as without a map
 
 
 def latent_shape(trained: TrainedModel, record: Record) -> tuple[int, int]:

@@ -57,20 +57,20 @@ def pick_figures(
     """Precision, recall and F1 of detections, P and S, and mean and mean absolute error of arrivals in seconds.
 
     known (rows, 2) are the points of P and S, -1 where there is none. A detection is right where it covers part of the
-    time from P to S; a pick where it is the nearest to an arrival and at most `tolerance` seconds off.
+    time from P to S, and is not judged in rows that have but one of them; a pick is right where it is the nearest to an
+    arrival and at most `tolerance` seconds off.
     """
+    whole = {row for row, arrivals in enumerate(known) if (arrivals >= 0).all() or (arrivals < 0).all()}
     figures: dict[str, float | None] = {}
     for i, kind in enumerate(KINDS):
-        mine = [pick for pick in picks if pick.kind == kind]
+        mine = [pick for pick in picks if pick.kind == kind and (kind != "detection" or pick.row in whole)]
         matched, errors, wanted = 0, [], 0
         for row, (p, s) in enumerate(known):
             here = [pick for pick in mine if pick.row == row]
             if kind == "detection":
-                if p < 0:
-                    continue
-                wanted += 1
-                last = max(p, s) / rate
-                matched += any(pick.start <= last and pick.end >= p / rate for pick in here)
+                if p >= 0 and s >= 0:
+                    wanted += 1
+                    matched += any(pick.start <= s / rate and pick.end >= p / rate for pick in here)
                 continue
             arrival = (p, s)[i - 1]
             if arrival < 0:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any, Literal
 
@@ -80,6 +81,7 @@ def precision_context(precision: str, device: torch.device) -> AbstractContextMa
     """The context in which a model runs: autocast for bf16; tf32 lets matrix products of float32 round their inputs."""
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.deterministic = True  # resumed runs repeat bits
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
@@ -124,7 +126,7 @@ def fit(
         trained_seconds = time.perf_counter() - started
         model.eval()
         is_best = True
-        if reconstructs(model):
+        if reconstructs(model) or finds_picks(model):
             errors, units = errors_of(model, val, settings, corruption)
             metrics["val_error"] = float((errors * units).mean())
             is_lowest = lowest is None or float(errors.mean()) < float(lowest.mean())
@@ -158,7 +160,6 @@ class _Step:
         self.optimisers = [_optimisers(phase, settings, self.device) for phase in self.phases]
         self.noise = torch.Generator(self.device)
         self.seeds = [seed for name, seed in model.named_buffers() if name.rpartition(".")[2] == "seed"]
-        self.index = torch.zeros(min(settings.batch_size, len(train)), dtype=torch.int64, device=self.device)
         self.sums: dict[str, Tensor] = {}
         self.counts: Counter[str] = Counter()
         self.graphs: dict[tuple[bool, ...], Graphed] = {}
@@ -167,19 +168,18 @@ class _Step:
     def __call__(self, index: Tensor, number: int, progress: float) -> None:
         """Rows `index` (B,) in step `number`, at a share `progress` of the run."""
         self._seed(mix(self.settings.seed, 1, number))
-        self.index.copy_(index)
         due = tuple(number % phase.every == 0 for phase in self.phases)
         for phase, movers in zip(self.phases, self.optimisers, strict=True):
             for optimiser in movers:
                 rate = (phase.lr or self.settings.lr) * _schedule(self.settings, progress)
                 optimiser.param_groups[0]["lr"].fill_(rate)
         if due not in self.graphs:
-            self.graphs[due] = Graphed(lambda: self._run(due), self.device, [self.noise])
-        self.graphs[due]()
+            self.graphs[due] = Graphed(partial(self._run, due), self.device, [self.noise])
+        self.graphs[due](index)
         self.counts.update(phase.name for phase, is_due in zip(self.phases, due, strict=True) if is_due)
 
-    def _run(self, due: Sequence[bool]) -> None:
-        batch = self.train.batch(self.index)
+    def _run(self, due: Sequence[bool], index: Tensor) -> None:
+        batch = self.train.batch(index)
         batch = corrupt(batch, self.corruption, self.noise, self.train.unit is not None)
         for phase, movers, is_due in zip(self.phases, self.optimisers, due, strict=True):
             if not is_due:
@@ -240,12 +240,12 @@ def phases_of(model: nn.Module, settings: TrainSettings) -> list[Phase]:
 
 
 def reconstructs(model: nn.Module) -> bool:
-    return bool({"denoise", "score"} & set(model.verbs))  # type: ignore[arg-type]
+    return bool({"denoise", "score"} & set(model.verbs)) and not finds_picks(model)  # type: ignore[arg-type]
 
 
 def finds_picks(model: object) -> bool:
     """Whether what the model gives back are probabilities of detection, P and S."""
-    return hasattr(model, "finds_picks")
+    return getattr(model, "finds_picks", False)
 
 
 def is_tied(errors: Tensor, lowest: Tensor) -> bool:

@@ -12,7 +12,7 @@ trap 'rm -rf "$site"' EXIT
 cp -r aekit "$site/aekit"
 cp -r kernels "$site/aekit/kernels"
 cp -r cli "$site/aekit/cli"
-export PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+export PYTHONPATH="$site:$PWD/bench${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 # -P: the checkout's own aekit/, which has no kernels in it, stays off the path
 
 status=0

@@ -1,4 +1,4 @@
-"""Classical ways to clean a seismogram and to find its arrivals, and the folds and mixtures on which all are judged.
+"""Classical ways to clean a seismogram, and the folds and mixtures on which all are judged.
 
 Run `python bench/seismic_baselines.py`: a line per method over all records of earthquake_and_noise_1c.npz. SNR is the
 power of the whole record over that of the noise.
@@ -93,16 +93,6 @@ METHODS = {
     "wavelet threshold": wavelet,
     "spectral subtraction": spectral_subtraction,
 }
-
-
-def sta_lta(row, short=0.5, long=10.0, on=3.5):
-    """Onsets of one trace in samples: where the mean square of `short` seconds exceeds `on` times that of `long`."""
-    power = np.cumsum(np.concatenate([[0.0], row**2]))
-    s, n = round(short * RATE), round(long * RATE)
-    ends = np.arange(n, len(row) + 1)
-    ratio = (power[ends] - power[ends - s]) / s / np.maximum((power[ends] - power[ends - n]) / n, 1e-30)
-    above = np.concatenate([[False], ratio > on])
-    return ends[np.flatnonzero(above[1:] & ~above[:-1])] - s
 
 
 def main():

@@ -10,7 +10,10 @@ from aekit.cli import _options as shared
 def score(
     data: Annotated[str, typer.Argument(metavar="INPUT", help="A file, a folder of images, or a named data set.")],
     out: Annotated[
-        str | None, typer.Option("--out", "-o", help="CSV; else INPUT.scores.csv in this folder; - is stdout.")
+        str | None,
+        typer.Option(
+            "--out", "-o", help="CSV; else INPUT.scores.csv (or INPUT.picks.csv) in this folder; - is stdout."
+        ),
     ] = None,
     threshold: Annotated[
         str, typer.Option(help="auto, fdr=0.05, fpr=0.01, quantile=0.99, mad=3.5, mean+2std, or a number.")

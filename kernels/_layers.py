@@ -1,14 +1,14 @@
 """Which layers of a model a kernel runs: those in which it beat eager and compiled torch on that GPU.
 
-`WINS` is kept from bench/results/kernels-<gpu>.csv; bench/kernels.py prints what belongs in it. A GPU that is not in it
-takes `EXPECTED`, which follows from the bytes and operations that bench/PREDICTIONS.md counts.
+`WINS` is kept from bench/results/kernels-<gpu>.csv; bench/kernels.py prints what belongs in it. On a GPU that was not
+measured torch runs the layers.
 """
 
 import torch
 from torch import Tensor
 
 from aekit.kernels import _registry
-from aekit.kernels._registry import runs_triton
+from aekit.kernels._registry import runs_triton, why_no_triton
 
 LAYERS = (
     "conv from 1 channel",
@@ -19,8 +19,7 @@ LAYERS = (
     "linear",
     "decode_error",
 )
-WINS: dict[str, frozenset[str]] = {}  # name of the GPU, as torch tells it -> layers
-EXPECTED = frozenset(LAYERS) - {"linear"}  # cuBLAS splits long sums over a small batch, and has an epilogue of its own
+WINS: dict[str, frozenset[str]] = {}  # name of the GPU, as torch tells it -> names in LAYERS
 
 
 def layer_name(kernel: str, c_in: int, c_out: int) -> str:
@@ -31,22 +30,21 @@ def layer_name(kernel: str, c_in: int, c_out: int) -> str:
 
 
 def prefers(layer: str, x: Tensor) -> bool:
-    """Whether this layer (of LAYERS) goes to its kernel for x: always after use("triton"), never after use("torch")."""
-    if not runs_triton(x):
+    """Whether this layer (of LAYERS, or "") goes to its kernel for x: always after use("triton"), never after torch."""
+    if not layer or not runs_triton(x):
         return False
     return _registry.chosen() == "triton" or layer in winners()
 
 
 def winners() -> frozenset[str]:
     """The layers that kernels run on this GPU."""
-    return WINS.get(torch.cuda.get_device_name(), EXPECTED)
+    return WINS.get(torch.cuda.get_device_name(), frozenset())
 
 
 def where_kernels_run() -> str:
     """One line for people: what runs by Triton in this process, and on what ground."""
-    if _registry.chosen() == "torch" or not torch.cuda.is_available():
+    if _registry.chosen() == "torch" or not torch.cuda.is_available() or why_no_triton():
         return "none: torch runs everything"
-    name = torch.cuda.get_device_name()
-    ground = "measured on this GPU" if name in WINS else "expected, this GPU was not measured"
-    always = [kernel for kernel in ("reparameterize", "sample_error") if kernel in _registry.KERNELS]
-    return f"{', '.join([*always, *sorted(winners())])} ({ground})"
+    measured = torch.cuda.get_device_name() in WINS
+    ground = "layers as measured on this GPU" if measured else "layers by torch: this GPU was not measured"
+    return f"{', '.join(['reparameterize', 'sample_error', *sorted(winners())])} ({ground})"

@@ -230,10 +230,10 @@ def with_picks(record: Record, contents: Contents, file: Path, data: str) -> Rec
             columns.append(np.full(len(record), -1))
             continue
         stored = contents.arrays[name]
-        if stored.shape != (len(record),) or stored.dtype.kind not in "iuf":
+        if not _is_list(stored) or stored.shape[0] != len(record) or stored.dtype.kind not in "iuf":
             return record  # of another array of the file
         with reading(file):
-            values = np.array(stored.read(0, len(record)), dtype=np.float64)
+            values = np.array(stored.read(0, len(record)), dtype=np.float64).reshape(-1)
         columns.append(np.where((values >= 0) & (values < points), np.rint(values), -1))
     return replace(record, picks=np.stack(columns, axis=1).astype(np.int64))
 

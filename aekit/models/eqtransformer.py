@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from aekit.layers import conv
 from aekit.objectives import Phase
+from aekit.picks import KINDS
 from aekit.records import Batch, Output
 
 WIDTHS, KERNELS = (8, 16, 16, 32, 32, 64, 64), (11, 9, 7, 7, 5, 5, 3)
 RESIDUAL = (3, 3, 3, 3, 2, 3, 2)  # kernel sizes of the residual convolutions
 STEP_WIDTH = 16  # of what the recurrent and attentive blocks pass on
 WEIGHTS = (0.05, 0.40, 0.55)  # of detection, P and S in the loss
-HEADS = ("detection", "P", "S")
 
 
 class EQTransformer(nn.Module):
@@ -73,7 +73,7 @@ class EQTransformer(nn.Module):
         losses = nn.functional.binary_cross_entropy_with_logits(logits, batch.picks, reduction="none").mean((0, 2))
         return {
             "loss": torch.stack([weight * loss for weight, loss in zip(WEIGHTS, losses, strict=True)]).sum(),
-            **{name.lower(): loss.detach() for name, loss in zip(HEADS, losses, strict=True)},
+            **{f"{kind.lower()}_loss": loss.detach() for kind, loss in zip(KINDS, losses, strict=True)},
         }
 
 

@@ -65,26 +65,27 @@ class WaveDecompNet(nn.Module):
         self.noise = _Decoder(channels, points, bottleneck)
 
     def forward(self, x: Tensor) -> Output:
-        signal, _ = self._parts(x)
-        return Output(signal, None, zeros(x))
+        return Output(self.signal(*self._encoded(x)), None, zeros(x))
 
-    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _encoded(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The deepest map, and what the decoders add to theirs."""
         skips = []  # before normalisation: of the first convolutions of 16 and 32 channels, and of the last
         for i, (layer, norm) in enumerate(zip(self.encoder, self.norms, strict=True)):
             before = layer(x)
             if i in (2, 4, 6):
                 skips.append(before)
             x = norm(before).relu()
-        return self.signal(x, skips), self.noise(x, skips)
+        return x, skips
 
     def phases(self) -> list[Phase]:
         return [Phase("train", list(self.parameters()), self._loss)]
 
     def _loss(self, batch: Batch) -> dict[str, Tensor]:
         """The squared errors of both parts."""
-        signal, noise = self._parts(batch.x)
+        encoded = self._encoded(batch.x)
+        signal, noise = self.signal(*encoded), self.noise(*encoded)
         errors = (signal - batch.target).square().mean(), (noise - (batch.x - batch.target)).square().mean()
-        return {"loss": sum(errors), "signal": errors[0].detach(), "noise": errors[1].detach()}  # type: ignore[dict-item]
+        return {"loss": sum(errors), "signal_loss": errors[0].detach(), "noise_loss": errors[1].detach()}  # type: ignore[dict-item]
 
 
 class _Decoder(nn.Module):

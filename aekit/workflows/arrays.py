@@ -14,6 +14,7 @@ from aekit.layers import channels_last
 from aekit.records import Array, Record, record_of, times
 from aekit.thresholds import Verdict
 from aekit.trained import TrainedModel
+from aekit.training import finds_picks
 from aekit.workflows import common
 
 
@@ -30,6 +31,7 @@ class Autoencoder:
 
     def denoise(self, x: Array) -> NDArray[Any]:
         """x (rows, *item) without the noise, in the same shape, type (whole numbers rounded) and units."""
+        common.check_serves(self.trained, "denoise")
         record = _record(x)
         seen = inference.Seen()
         cleaned = np.concatenate(list(inference.denoise(self.trained, record, self._run, seen, _ignore)))
@@ -41,6 +43,9 @@ class Autoencoder:
 
         Rows longer than the model's sample give a score per window, row by row.
         """
+        common.check_serves(self.trained, "score")
+        if finds_picks(self.trained.network):
+            raise AekitError(f"{self.trained.source}: finds picks, not scores; use the command: aekit score")
         found = inference.score(self.trained, _record(x), self._run, _ignore)
         self._warn(found.seen)
         scores = found.score
@@ -54,6 +59,7 @@ class Autoencoder:
 
     def embed(self, x: Array) -> NDArray[np.float32]:
         """Latent vectors (rows, D), one per window where rows are longer than the model's sample."""
+        common.check_serves(self.trained, "embed")
         seen = inference.Seen()
         latents = np.concatenate(list(inference.embed(self.trained, _record(x), self._run, seen, _ignore)))
         self._warn(seen)

@@ -151,7 +151,7 @@ def find_model(data: str, record: Record, verb: str, options: Options, talk: Tal
     """
     if options.model is not None:
         trained = load_model(options.model)
-        _check_serves(trained, verb)
+        check_serves(trained, verb)
         check_fits(trained, record)
         _tell_windows(trained, record, talk)
         return _ready(trained, options)
@@ -172,7 +172,7 @@ def find_model(data: str, record: Record, verb: str, options: Options, talk: Tal
 def _load_if_fits(path: Path, record: Record, verb: str) -> TrainedModel | None:
     try:
         trained = checkpoint.load(path)
-        _check_serves(trained, verb)
+        check_serves(trained, verb)
         check_fits(trained, record)
     except AekitError:
         return None
@@ -202,7 +202,8 @@ def _finished(trained: TrainedModel, verb: str) -> bool:
     return verb != "generate" or trained.mixture is not None or hasattr(trained.network, "prior")
 
 
-def _check_serves(trained: TrainedModel, verb: str) -> None:
+def check_serves(trained: TrainedModel, verb: str) -> None:
+    """Raises AekitError where the model does not serve the verb."""
     verbs = trained.network.verbs
     if verb not in verbs:  # type: ignore[operator]
         raise AekitError(f"{trained.source}: the model {trained.model} does not {verb}; it serves {', '.join(verbs)}")  # type: ignore[arg-type]
@@ -242,12 +243,12 @@ def load_ready(verb: str, options: Options, talk: Talk) -> tuple[TrainedModel, R
     """A model without data to fit: the one asked for, else the newest run that serves the verb."""
     if options.model is not None:
         trained = load_model(options.model)
-        _check_serves(trained, verb)
+        check_serves(trained, verb)
         return _ready(trained, options)
     for found in newest_runs():
         try:
             trained = checkpoint.load(found)
-            _check_serves(trained, verb)
+            check_serves(trained, verb)
         except AekitError:
             continue
         if not _finished(trained, verb):
@@ -295,9 +296,13 @@ def default_out(data: str, suffix: str, ending: str | None, dataset_ending: str 
 def check_outputs(options: Options, data: str, *outputs: Path | None) -> None:
     """Raises AekitError, before any work is done, where one of the outputs or the report cannot be written.
 
-    No output takes the place of the input, with --force neither.
+    No output takes the place of the input or of another output, with --force neither.
     """
     report = None if options.report is None else Path(options.report)
+    named = [output.resolve() for output in (*outputs, report) if output is not None]
+    for output in named:
+        if named.count(output) > 1:
+            raise AekitError(f"{output}: is named for two outputs; give each a name of its own")
     source = Path(data if Path(data).exists() else data.rpartition(":")[0])
     for output in (*outputs, report):
         if output is not None:

@@ -55,10 +55,9 @@ def finish(
         if parts.test is not None:
             figures["pca_test_error"] = evaluate(pca, parts.test, exact, corruption)
     if reconstructs(network):
-        if not finds_picks(network):
-            trained.calibration, trained.pca_calibration = _calibrate(trained, val)
-        if parts.test is not None:
-            figures["test_error"] = evaluate(network, parts.test.to(where), settings, corruption)
+        trained.calibration, trained.pca_calibration = _calibrate(trained, val)
+    if parts.test is not None and (reconstructs(network) or finds_picks(network)):
+        figures["test_error"] = evaluate(network, parts.test.to(where), settings, corruption)
     if z is not None and not hasattr(network, "prior"):
         trained.mixture = _fit_mixture(z.float().cpu().numpy())
     figures["samples_per_second"] = round(float(np.median([row["samples_per_second"] for row in history])))

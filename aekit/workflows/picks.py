@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from aekit import formats, inference
 from aekit.errors import AekitError
-from aekit.picks import Pick, find_picks, pick_figures
+from aekit.picks import KINDS, Pick, find_picks, pick_figures
 from aekit.records import Record
 from aekit.trained import TrainedModel
-from aekit.workflows.common import Options, Talk
+from aekit.workflows.common import Options, Talk, warn
 
 
 def write_picks(
@@ -29,14 +29,19 @@ def write_picks(
     if rate is None:
         raise AekitError(f"{record.source}: tells no sampling rate, without which picks have no time; add one, in Hz")
     picks: list[Pick] = []
+    seen = inference.Seen()
     with talk.track("rows", len(record)) as bar:
-        for row, mean, spread in inference.probabilities(trained, record, run, options.seed):
+        for row, mean, spread in inference.probabilities(trained, record, run, options.seed, seen):
             picks += find_picks(row, mean, spread, rate, thresholds)
             bar(row + 1)
+    warn(seen, trained, talk)
+    detections, p, s = (sum(pick.kind == kind for pick in picks) for kind in KINDS)
     figures: dict[str, Any] = {
         "count": len(record),
-        **{f"{kind.lower()}s": sum(pick.kind == kind for pick in picks) for kind in ("detection", "P", "S")},
-        "thresholds": ", ".join(f"{threshold:g}" for threshold in thresholds),
+        "detections": detections,
+        "p_picks": p,
+        "s_picks": s,
+        "thresholds": list(thresholds),
         "model": trained.source,
         "out": "-" if path is None else str(path),
     }

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from aekit import checkpoint, recipes
 from aekit.corruptions import Corruption, Records, parse_corruption
@@ -78,12 +79,14 @@ def train(
         raise UsageError("train needs a recipe and --data, as in: aekit train conv --data mnist")
     chosen = recipes.recipe(recipe)
     settings, model_settings, corruption_texts, data_options = _resolve(recipe, options)
-    chain = _with_augment(corruption_texts, str(data_options.get("augment", chosen.augment)))
+    augment = str(data_options.get("augment", chosen.augment))
+    chain = _with_augment(corruption_texts, augment)
     parse_corruption(chain)  # raises where a word is not understood, before data is read
     where = pick_device(device)
     common.use_kernels(kernels)
 
-    parts = open_parts(data, data_options, settings.seed, chosen.per_sample, talk)
+    alone = getattr(MODELS[chosen.model], "each_channel", False)
+    parts = open_parts(data, data_options, settings.seed, chosen.per_sample, alone, talk)
     if "epochs" not in options and settings.steps is None:
         settings = _enough_epochs(settings, chosen, len(parts.train), talk)
     sample_shape = tuple(parts.train_raw.shape[1:])
@@ -92,16 +95,20 @@ def train(
             f"the recipe {recipe} learns from noise: add some with --corrupt gaussian:0.3 or --corrupt records:FILE, "
             "or give clean counterparts with --target FILE"
         )
-    if finds_picks(MODELS[chosen.model]) and parts.train.picks is None:
+    judged = [rows for rows in (parts.train, parts.val, parts.test) if rows is not None]
+    if finds_picks(MODELS[chosen.model]) and any(rows.picks is None for rows in judged):
         raise AekitError(
             f"{data}: the recipe {recipe} learns from picks; put arrays p_index and s_index beside the data, the "
             "points at which P and S arrive, -1 where there is none"
         )
-    corruption = parse_corruption(chain, sample_shape)
+    corruption = parse_corruption(chain, sample_shape, parts.record.sampling_rate)
     output = "none" if model_settings.get("activation") == "none" else parts.normalisation.output
     model_settings["output"] = output
     torch.manual_seed(mix(settings.seed, 3))
     network = channels_last(build(chosen.model, sample_shape, model_settings)).to(where)
+    normalised = any(isinstance(module, _BatchNorm) for module in network.modules())
+    if normalised and min(settings.batch_size, len(parts.train)) < 2:
+        raise UsageError(f"the recipe {recipe} normalises over a batch: it needs two rows, and --batch-size at least 2")
     if settings.error == "bce" and output != "sigmoid":
         raise UsageError(
             f"--error bce: needs values in 0..1, as images have; {data} is {parts.record.kind}; take mse or l1"
@@ -144,7 +151,10 @@ def train(
         history = state["history"]
     elif resume is None:
         told = {**model_settings, **asdict(settings), **data_options, "corrupt": list(corruption_texts)}
+        told["augment"] = augment
         del told["output"]  # follows from the data
+        if hasattr(network, "phases"):
+            del told["error"], told["beta"]
         common.write_json(run / CONFIG_FILE, {"recipe": recipe, "data": data, "options": told})
     parameters = count_parameters(network)
     talk.say(
@@ -197,6 +207,8 @@ def _resolve(
                 f"the recipe {name} has no setting {key!r}; it knows {', '.join(known)} "
                 f"and for training {', '.join(TRAINING_OPTIONS)}"
             )
+    if hasattr(MODELS[chosen.model], "phases") and {"error", "beta"} & set(options):
+        raise UsageError(f"the recipe {name} has a loss of its own: leave --error and --beta off")
     settings = TrainSettings(**training)
     _check_training(settings)
     corruption = options.get("corrupt", chosen.corruption)
@@ -282,7 +294,8 @@ def _new_run(recipe: str, data: str, out: str | None, force: bool) -> Path:
 def _digest(parts: Parts, corruption: Corruption) -> str:
     """Of every value that training and validation read."""
     digest = hashlib.blake2b(digest_size=16)
-    read = [tensor for rows in (parts.train, parts.val) for tensor in (rows.x, rows.target) if tensor is not None]
+    tensors = [tensor for rows in (parts.train, parts.val) for tensor in (rows.x, rows.target, rows.picks)]
+    read = [tensor for tensor in tensors if tensor is not None]
     read += [step.noise for chain in corruption for step in chain if isinstance(step, Records)]
     for tensor in read:
         digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())

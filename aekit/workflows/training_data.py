@@ -9,7 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aekit.batches import Normalisation, Rows, choose_normalisation, chunks, read_all, to_rows, windows_of
+from aekit.batches import (
+    Normalisation,
+    Rows,
+    channels_alone,
+    choose_normalisation,
+    chunks,
+    read_all,
+    to_rows,
+    windows_of,
+)
 from aekit.errors import AekitError, UsageError
 from aekit.records import Record, select, times
 from aekit.training import mix
@@ -39,7 +48,9 @@ class Parts:
     windowed: bool  # samples are windows of longer rows
 
 
-def open_parts(data: str, options: Mapping[str, Any], seed: int, per_sample: bool, talk: Talk) -> Parts:
+def open_parts(data: str, options: Mapping[str, Any], seed: int, per_sample: bool, alone: bool, talk: Talk) -> Parts:
+    """Training, validation and test rows; each row of a series is normalised by itself (`per_sample`), and each channel
+    a row of its own (`alone`) where the model asks for that."""
     labels, target = options.get("labels"), options.get("target")
     record = common.open_part(data, "train", labels, target)
     assert record is not None, "every data set has a training part"
@@ -52,6 +63,8 @@ def open_parts(data: str, options: Mapping[str, Any], seed: int, per_sample: boo
     classes = None if record.labels is None else tuple(sorted(set(map(str, record.labels)))[:MOST_CLASSES])
     whole = _only_normal(record, normal, talk)
     record = _cut(whole, options.get("window"), talk)
+    if alone:
+        record = channels_alone(record)
     raw = read_all(record)
     if len(raw) < 2:
         raise AekitError(f"{record.source}: {len(raw)} row(s) to train on; at least 2 are needed, better hundreds")
@@ -65,7 +78,7 @@ def open_parts(data: str, options: Mapping[str, Any], seed: int, per_sample: boo
             raise AekitError(f"{options['val']}: with labels or targets in files of their own give --val as a share")
         outside = common.open_part(str(options["val"]), "train", labels, target)
     if outside is not None:
-        val = _to_rows(_only_normal(outside, normal, talk), normalisation, raw.shape[1:], talk)
+        val = _to_rows(_only_normal(outside, normal, talk), normalisation, raw.shape[1:], alone, talk)
         held, kept = np.zeros(0, dtype=np.int64), np.arange(len(rows))
     else:
         held, kept = _split(len(rows), options.get("val"), seed, ordered=len(whole) != len(raw))
@@ -74,17 +87,21 @@ def open_parts(data: str, options: Mapping[str, Any], seed: int, per_sample: boo
     test = common.open_part(data, "test", labels)
     test_rows = None
     if test is not None:
-        test_rows = _to_rows(_only_normal(test, normal, talk), normalisation, raw.shape[1:], talk)
+        test_rows = _to_rows(_only_normal(test, normal, talk), normalisation, raw.shape[1:], alone, talk)
     return Parts(
         rows, val, test_rows, raw, record.labels, held, record, normalisation, classes, normal, len(whole) != len(raw)
     )
 
 
-def _to_rows(record: Record, normalisation: Normalisation, sample_shape: tuple[int, ...], talk: Talk) -> Rows:
+def _to_rows(
+    record: Record, normalisation: Normalisation, sample_shape: tuple[int, ...], alone: bool, talk: Talk
+) -> Rows:
     """Rows of samples (C, ...); longer series are cut into windows of that length."""
     longer = record.kind == "series" and record.sample_shape[-1] > sample_shape[-1]
     if longer and len(sample_shape) == len(record.sample_shape):
         record = _cut(record, sample_shape[-1], talk)
+    if alone:
+        record = channels_alone(record)
     if record.sample_shape != sample_shape:
         raise AekitError(
             f"{record.source}: a row has shape {times(record.sample_shape)}, the training data "

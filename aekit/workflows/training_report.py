@@ -12,7 +12,7 @@ from aekit.batches import as_tensor, undo
 from aekit.corruptions import Corruption, corrupt, split
 from aekit.layers import count_parameters
 from aekit.trained import TrainedModel
-from aekit.training import TrainSettings, finds_picks, mix, reconstructs
+from aekit.training import TrainSettings, mix, reconstructs
 from aekit.workflows.common import Talk
 from aekit.workflows.training_data import Parts
 
@@ -99,7 +99,7 @@ class Stages:
     @torch.no_grad()
     def add(self, epoch: int, epochs: int) -> None:
         wanted = {max(1, round(1 + (epochs - 1) * share)) for share in (0, 0.25, 0.5, 0.75, 1)}
-        if epoch in wanted and reconstructs(self.trained.network) and not finds_picks(self.trained.network):
+        if epoch in wanted and reconstructs(self.trained.network):
             self.trained.network.eval()
             self.pictures[str(epoch)] = self.trained.network(self.x.to(self.where)).x_hat.float().cpu()
 
@@ -131,7 +131,7 @@ def training_page(
         ),
         reports.training_section(history, figures["best_epoch"], *pca, _loss_is(trained)),
     ]
-    if reconstructs(trained.network) and not finds_picks(trained.network):
+    if reconstructs(trained.network):
         rows = one_per_class(parts.labels, len(parts.train_raw))
         if pictures:
             stages = sorted((int(epoch), x_hat.numpy()) for epoch, x_hat in pictures.items())
@@ -145,6 +145,8 @@ def training_page(
 
 def _loss_is(trained: TrainedModel) -> str | None:
     """What the training loss is where it is not of the same kind as the validation error."""
+    if hasattr(trained.network, "phases"):
+        return "The network's own loss"
     own_units = trained.normalisation.kind == "sample"
     if trained.error == "mse" and not own_units:
         return None
