@@ -319,4 +319,5 @@ def windows_of(record: Record, window: tuple[int, ...]) -> Record:
         labels=labels,
         target=target,
         picks=picks,
+        recorded=None,
     )

@@ -1,0 +1,363 @@
+"""miniSEED and SAC, by obspy. A row of a miniSEED file is a station: its channels, Z N E, over one span of time.
+
+The traces of a station begin and end where they will, and have gaps. The model is given all of the span, with straight
+lines where nothing was recorded; `Record.header` keeps which values are which trace, so that the writer puts out the
+traces that were read, each with its codes, start, rate and encoding, and nothing else.
+"""
+
+import contextlib
+import io
+import math
+import re
+import struct
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from aekit.errors import AekitError
+from aekit.formats._gaps import fill, find_gaps
+from aekit.formats._raw import load, raw_writer, short
+from aekit.formats._registry import (
+    PICK_NAMES,
+    Contents,
+    Plan,
+    Put,
+    Stored,
+    Want,
+    library,
+    listed,
+    once,
+    rate_in_hz,
+    reader,
+    reading,
+    shown,
+    writer,
+)
+from aekit.records import Array, Recorded
+
+ORDER = "ZNE12"  # channels by their last letter; others follow by the alphabet
+MOST_MADE_UP = 1 << 26  # values that gaps may add to a file, unless that is less than three for each recorded one
+RATE_TOLERANCE = 1e-6  # a day at 100 Hz is off by nine points
+SPAN_TOLERANCE = 1.0  # seconds by which stations may differ in length and still be rows of one array
+RECORD = re.compile(rb"[0-9 \0]{6}[DRQM][ \0][ -~\0]{12}")  # as each record of a miniSEED file begins
+LOST = r"(?i).*(skip|integrity|not be read|exceeds)"  # what libmseed says where data are damaged
+FAULTS = (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, struct.error)
+INTEGERS = ("STEIM2", "STEIM1", "INT32", "INT16")  # encodings of int32 that can be written
+FLOATS = {np.dtype(np.float32): "FLOAT32", np.dtype(np.float64): "FLOAT64"}
+
+HEADER_BYTES = 632  # of SAC
+
+Trace = Any  # obspy's
+
+
+class Piece(NamedTuple):
+    """One trace of a row."""
+
+    channel: int
+    first: int  # point of the row
+    stats: Any  # obspy's header of the trace
+
+
+class Traces(NamedTuple):
+    """Record.header of a miniSEED file."""
+
+    rows: tuple[tuple[Piece, ...], ...]
+
+
+class Sac(NamedTuple):
+    """Record.header of a SAC file, as stored."""
+
+    floats: Array
+    integers: Array
+    texts: Array
+
+
+# --- miniSEED ---------------------------------------------------------------------------------------------------------
+
+
+@reader(".mseed", ".miniseed", needs="obspy")
+def read_mseed(path: Path, want: Want) -> Contents:
+    """A row per station where all have as many channels, one rate and one length; else the user names one."""
+    stations: dict[str, list[Trace]] = {}
+    for trace in sorted(_traces(path), key=lambda trace: (trace.id[:-1], *_place(trace.stats.channel))):
+        stations.setdefault(trace.id[:-1], []).append(trace)
+    if want.name is not None:
+        stations = _named(path, stations, want.name)
+    _check_alike(path, stations)
+    rows = [_pieces(path, name, traces) for name, traces in stations.items()]
+    first = next(iter(stations.values()))[0]
+    channels = max(piece.channel for piece in rows[0]) + 1
+    points = max(piece.first + piece.stats.npts for row in rows for piece in row)
+    shape = len(rows), channels, points
+    there = sum(piece.stats.npts for row in rows for piece in row)
+    if math.prod(shape) > max(MOST_MADE_UP, 4 * there):
+        raise AekitError(
+            f"{path}: {there} values are spread over {shape[2] / first.stats.sampling_rate:.6g} s, nearly all of it "
+            "gaps; cut the file into shorter ones, as obspy's Stream.slice does"
+        )
+    values = np.zeros(shape, first.data.dtype)
+    missing = np.ones(shape, np.bool_)
+    for row, (pieces, traces) in enumerate(zip(rows, stations.values(), strict=True)):
+        for piece, trace in zip(pieces, traces, strict=True):
+            part = row, piece.channel, slice(piece.first, piece.first + piece.stats.npts)
+            again = ~missing[part]
+            if not np.array_equal(values[part][again], trace.data[again], equal_nan=trace.data.dtype.kind == "f"):
+                raise AekitError(
+                    f"{path}: {trace.id}: two traces tell different values of the time from "
+                    f"{trace.stats.starttime}; leave one out, or name another channel or station after a colon"
+                )
+            values[part] = trace.data
+            missing[part] = False
+    fill(values, missing)
+    starts = np.array([min(trace.stats.starttime.ns for trace in traces) // 1000 for traces in stations.values()])
+    recorded = Recorded(tuple(stations), starts.astype("M8[us]"), find_gaps(missing), int(missing.sum()))
+    stored = Stored(shape, values.dtype, once(lambda: values), first.stats.sampling_rate)
+    header = Traces(tuple(tuple(row) for row in rows))
+    return Contents({want.name or "": stored}, "series", 1, recorded=recorded, header=header)
+
+
+def _traces(path: Path) -> list[Trace]:
+    """All traces of a file that hold anything, in obspy's order."""
+    obspy = library("obspy", path)
+    mseed = library("obspy.io.mseed", path)
+    with reading(path, *FAULTS, mseed.ObsPyMSEEDError, mseed.InternalMSEEDWarning), warnings.catch_warnings():
+        content = path.read_bytes()
+        _check_records(content, path)
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("error", LOST, mseed.InternalMSEEDWarning)
+        return [trace for trace in obspy.read(io.BytesIO(content), format="MSEED") if trace.stats.npts]
+
+
+def _check_records(content: bytes, path: Path) -> None:
+    """Raises where a file is not made of whole records: obspy passes over what it cannot read."""
+    at = 0
+    while at < len(content):
+        if not RECORD.match(content, at):
+            raise ValueError(f"no miniSEED record begins at byte {at}")
+        if len(content) < at + 48:
+            raise short(path, f"the record at byte {at} has {len(content) - at} bytes")
+        size = _record_size(content, at)
+        if not 128 <= size <= 1 << 20:
+            raise ValueError(f"the record at byte {at} tells no length in a blockette 1000")
+        if len(content) < at + size:
+            raise short(path, f"the record at byte {at} has {len(content) - at} of its {size} bytes")
+        at += size
+
+
+def _record_size(content: bytes, at: int) -> int:
+    """The length that blockette 1000 tells, 0 where there is none; blockettes are a chain in the record's header."""
+    order = ">" if 1900 <= int.from_bytes(content[at + 20 : at + 22], "big") <= 2100 else "<"
+    (following,) = struct.unpack_from(order + "H", content, at + 46)
+    here = 0
+    while here < following and at + following + 8 <= len(content):
+        here = following
+        kind, following = struct.unpack_from(order + "HH", content, at + here)
+        if kind == 1000:
+            return int(1 << min(content[at + here + 6], 30))
+    return 0
+
+
+def _place(channel: str) -> tuple[int, str]:
+    """By which the channels of a station are sorted."""
+    letter = channel[-1:]
+    return (ORDER.index(letter) if letter and letter in ORDER else len(ORDER)), channel
+
+
+def _named(path: Path, stations: dict[str, list[Trace]], name: str) -> dict[str, list[Trace]]:
+    """What a name stands for: a network, a station, a location, a station's channels of one kind, or one channel."""
+    found = {
+        station: [t for t in traces if name in (station, t.id) or t.id.startswith(f"{name}.")]
+        for station, traces in stations.items()
+    }
+    found = {station: traces for station, traces in found.items() if traces}
+    if not found:
+        raise AekitError(f"{path}: has no station {shown(name)!r}; it has {listed(stations)}")
+    return found
+
+
+def _check_alike(path: Path, stations: dict[str, list[Trace]]) -> None:
+    """Raises AekitError where the traces are no rows of one array."""
+    if not stations:
+        raise AekitError(f"{path}: holds no data; name a file with data")
+    forms = [_form(traces) for traces in stations.values()]
+    lengths = [form.seconds for form in forms]
+    same = all(form.kind == forms[0].kind for form in forms)
+    if len(forms) > 1 and not (same and max(lengths) - min(lengths) <= SPAN_TOLERANCE):
+        said = (
+            f"{name} {form.kind[0]}x{form.seconds:.6g} s {form.kind[1]}"
+            for name, form in zip(stations, forms, strict=True)
+        )
+        first = shown(next(iter(stations)))
+        raise AekitError(f"{path}: its stations differ: {listed(said)}; name one, as {path}:{first}")
+    for name, traces in stations.items():
+        if traces[0].data.dtype.kind not in "if":
+            raise AekitError(f"{path}: {shown(name)}: holds text, no numbers; name another station after a colon")
+        rates = [trace.stats.sampling_rate for trace in traces]
+        rate_in_hz(path, min(rates))
+        if max(rates) - min(rates) > RATE_TOLERANCE * max(rates) or len({t.data.dtype for t in traces}) > 1:
+            own = dict.fromkeys(f"{t.id} {t.stats.sampling_rate:g} Hz {t.data.dtype}" for t in traces)
+            raise AekitError(
+                f"{path}: {shown(name)}: its channels differ: {listed(own)}; name one, as {path}:{shown(traces[0].id)}"
+            )
+
+
+class _Form(NamedTuple):
+    kind: tuple[int, str, str]  # channels, rate, type
+    seconds: float
+
+
+def _form(traces: list[Trace]) -> _Form:
+    start, end = min(t.stats.starttime for t in traces), max(t.stats.endtime for t in traces)
+    first = traces[0]
+    kind = len({t.stats.channel for t in traces}), f"{first.stats.sampling_rate:.6g} Hz", str(first.data.dtype)
+    return _Form(kind, end - start)
+
+
+def _pieces(path: Path, name: str, traces: list[Trace]) -> list[Piece]:
+    """Where each trace of a station lies in its row: at the point nearest to its start."""
+    start = min(trace.stats.starttime.ns for trace in traces)
+    channels = list(dict.fromkeys(trace.stats.channel for trace in traces))
+    rate = traces[0].stats.sampling_rate
+    return [
+        Piece(channels.index(t.stats.channel), round((t.stats.starttime.ns - start) * rate / 1e9), t.stats)
+        for t in traces
+    ]
+
+
+@writer(".mseed", ".miniseed")
+@contextlib.contextmanager
+def write_mseed(path: Path, plan: Plan) -> Iterator[Put]:
+    """The traces that were read: the header tells them, so only what came out of a miniSEED file can be written."""
+    header = plan.like.header
+    if not isinstance(header, Traces) or plan.shape != plan.like.shape:
+        raise plan.refuse(
+            "a miniSEED file needs the codes and start of each trace, which only a miniSEED input tells",
+            "name a .npy file",
+        )
+    if plan.dtype != np.int32 and plan.dtype not in FLOATS:
+        raise plan.refuse(f"a miniSEED file holds int32, float32 or float64, not {plan.dtype}", "name a .npy file")
+    obspy = library("obspy", plan.out)
+    left = iter(header.rows)
+    with path.open("wb") as f:
+
+        def put(rows: Array) -> None:
+            for row in rows:
+                for piece in next(left):
+                    part = row[piece.channel, piece.first : piece.first + piece.stats.npts]
+                    f.write(_packed(obspy.Trace(np.ascontiguousarray(part), piece.stats)))
+
+        yield put
+
+
+def _packed(trace: Trace) -> bytes:
+    """The records of one trace, in its encoding where that can hold the values."""
+    encoding = trace.stats.mseed.encoding
+    if trace.data.dtype in FLOATS:
+        encoding = FLOATS[trace.data.dtype]
+    elif not _holds(encoding, trace.data):
+        encoding = next(other for other in INTEGERS if _holds(other, trace.data))
+    trace.data = trace.data.astype(np.int16) if encoding == "INT16" else trace.data
+    length = max(256, trace.stats.mseed.record_length)  # obspy writes none of 128
+    buffer = io.BytesIO()  # in memory: obspy would not tell of a full disk
+    trace.write(buffer, format="MSEED", encoding=encoding, reclen=length)
+    return buffer.getvalue()
+
+
+def _holds(encoding: str, values: Array) -> bool:
+    """Whether an encoding of whole numbers can hold int32 values: those of Steim hold differences."""
+    if encoding not in INTEGERS or encoding == "INT32":
+        return encoding == "INT32"
+    wide = values.astype(np.int64)
+    if encoding != "INT16":
+        wide = np.diff(wide, prepend=0)
+    bits = {"INT16": 15, "STEIM2": 29, "STEIM1": 31}[encoding]
+    return bool((wide >= -(1 << bits)).all() and (wide < 1 << bits).all())
+
+
+# --- SAC --------------------------------------------------------------------------------------------------------------
+
+
+@reader(".sac", needs="obspy")
+def read_sac(path: Path, want: Want) -> Contents:
+    """The one trace of a file; A and T0 of the header are the arrivals of P and S."""
+    arrayio, names, util = (library(f"obspy.io.sac.{name}", path) for name in ("arrayio", "header", "util"))
+    with reading(path, *FAULTS, util.SacError), path.open("rb") as f:
+        header = Sac(*arrayio.read_sac(f, headonly=True, checksize=True)[:3])
+        number = {
+            **dict(zip(names.FLOATHDRS, header.floats, strict=True)),
+            **dict(zip(names.INTHDRS, header.integers, strict=True)),
+        }
+        if number["leven"] != 1 or number["iftype"] not in (names.ENUM_VALS["itime"], int(names.INULL)):
+            raise ValueError("it holds no series of evenly spaced points")
+        text = dict(zip(names.STRHDRS, header.texts, strict=True))
+        codes = [_text(text[name]) for name in ("knetwk", "kstnm", "khole", "kcmpnm")]
+        start = _sac_start(number)
+        delta, begin = _short(number["delta"]), _short(number["b"])
+        picks = [_sac_point(number[name], begin, delta) for name in ("a", "t0")]
+    shape = 1, 1, int(number["npts"])
+
+    def load_all() -> Array:
+        with reading(path), path.open("rb") as f:
+            f.seek(HEADER_BYTES)
+            return load(f, shape, header.floats.dtype, "C", path)
+
+    arrays = {"": Stored(shape, np.dtype(np.float32), once(load_all), 1 / delta if delta > 0 else delta)}
+    for name, point in zip(PICK_NAMES, picks, strict=True):
+        if point >= 0:  # else nobody knows whether it arrives here
+            arrays[name] = Stored((1,), np.dtype(np.int64), once(partial(np.full, 1, point)))
+    station = (".".join(codes)[:-1],) if any(codes) else ()
+    starts = None if start is None else np.array([start])
+    recorded = Recorded(station, starts, np.zeros((0, 3), np.int64), 0)
+    return Contents(arrays, "series", 1, recorded=recorded, header=header)
+
+
+def _text(stored: bytes) -> str:
+    """A header's text, empty where it is not set."""
+    text = stored.split(b"\0")[0].decode("ascii", "replace").strip()
+    return "" if text.startswith("-12345") else text
+
+
+def _short(value: np.floating) -> float:
+    """A float32 as the number that was meant: 0.01, not 0.009999999776."""
+    return float(str(value))
+
+
+def _sac_start(number: dict[str, Any]) -> np.datetime64 | None:
+    """The time of the first point: b seconds after the reference; None where the header tells no reference."""
+    year, day, *clock = (int(number[name]) for name in ("nzyear", "nzjday", "nzhour", "nzmin", "nzsec", "nzmsec"))
+    if not (1 <= year <= 9999 and 1 <= day <= 366 and min(clock) >= 0):
+        return None
+    hour, minute, second, millisecond = clock
+    seconds = ((day - 1) * 24 + hour) * 3600 + minute * 60 + second + millisecond / 1000 + _short(number["b"])
+    return np.datetime64(f"{year:04}-01-01", "us") + np.timedelta64(round(seconds * 1e6), "us")
+
+
+def _sac_point(seconds: np.floating, begin: float, delta: float) -> int:
+    """The point of a marker, -1 where it is not set."""
+    point = (_short(seconds) - begin) / delta if seconds != -12345 and delta > 0 else math.nan
+    return round(point) if 0 <= point < 1 << 31 else -1
+
+
+@writer(".sac")
+@contextlib.contextmanager
+def write_sac(path: Path, plan: Plan) -> Iterator[Put]:
+    """The header as it was read, but for the lowest, highest and mean value."""
+    header = plan.like.header
+    if not isinstance(header, Sac) or plan.shape != plan.like.shape or plan.dtype != np.float32:
+        raise plan.refuse(
+            "a SAC file holds one trace of float32 with its header, which only a SAC input tells", "name a .npy file"
+        )
+    floats = header.floats.copy()
+    with path.open("wb") as f, raw_writer(f, bytes(HEADER_BYTES), header.floats.dtype) as put:
+
+        def put_all(rows: Array) -> None:
+            floats[[1, 2, 56]] = rows.min(), rows.max(), rows.mean(dtype=np.float64)
+            put(rows)
+
+        yield put_all
+        f.seek(0)
+        f.write(floats.tobytes() + header.integers.tobytes() + header.texts.tobytes())
