@@ -8,17 +8,22 @@ from aekit.records import Array
 
 def fill(values: Array, missing: NDArray[np.bool_]) -> None:
     """Puts values (..., T) that are missing on the line between their neighbours, level before the first and last."""
-    for series, absent in zip(values.reshape(-1, values.shape[-1]), missing.reshape(-1, values.shape[-1]), strict=True):
-        known, wanted = np.flatnonzero(~absent), np.flatnonzero(absent)
-        if len(known) and len(wanted):
-            line = np.interp(wanted, known, series[known].astype(np.float64))
-            series[wanted] = np.rint(line) if values.dtype.kind == "i" else line
+    points = values.shape[-1]
+    for series, absent in zip(values.reshape(-1, points), missing.reshape(-1, points), strict=True):
+        for first, stop in _runs(absent):
+            ends = [float(series[i]) for i in (first - 1, stop) if 0 <= i < points]
+            if ends:
+                line = np.linspace(ends[0], ends[-1], stop - first + 2)[1:-1]
+                series[first:stop] = np.rint(line, out=line) if values.dtype.kind == "i" else line
 
 
 def find_gaps(missing: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Of missing (rows, C, T): (gaps, 3), the row, the first point and the one behind the last without any channel."""
-    none = np.zeros((len(missing), missing.shape[2] + 2), np.int8)
-    none[:, 1:-1] = missing.all(axis=1)
-    change = np.diff(none, axis=1)
-    row, first = np.nonzero(change == 1)
-    return np.stack([row, first, np.nonzero(change == -1)[1]], axis=1)
+    found = [(row, *run) for row, absent in enumerate(missing) for run in _runs(absent.all(axis=0))]
+    return np.array(found, dtype=np.int64).reshape(-1, 3)
+
+
+def _runs(absent: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Where (T,) is true: first and behind the last, of each stretch."""
+    edges = np.flatnonzero(np.diff(absent, prepend=False, append=False))
+    return [(int(first), int(stop)) for first, stop in edges.reshape(-1, 2)]

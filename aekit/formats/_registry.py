@@ -141,12 +141,19 @@ def writer(*endings: str) -> Callable[[Function], Function]:
 IDX = re.compile(r"[.-]idx\d?(-ubyte)?$")  # train-images-idx3-ubyte
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps back the warnings by which libraries tell their own developers what will change."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def library(name: str, path: Path) -> Any:
     """A module of a library that not every install has, imported at its first use; raises AekitError without it."""
     top = name.partition(".")[0]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what these libraries use although it will go
+        with quiet():
             return importlib.import_module(name)
     except ImportError as error:
         raise AekitError(

@@ -6,9 +6,7 @@ Written are both files, the signals as digital values by the gains and baselines
 import contextlib
 import copy
 import math
-import os
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,19 +18,25 @@ from aekit.errors import AekitError
 from aekit.files import whole
 from aekit.formats._gaps import fill, find_gaps
 from aekit.formats._raw import short
-from aekit.formats._registry import Contents, Plan, Put, Stored, Want, library, once, reader, reading, shown, writer
+from aekit.formats._registry import (
+    Contents,
+    Plan,
+    Put,
+    Stored,
+    Want,
+    library,
+    once,
+    quiet,
+    reader,
+    reading,
+    shown,
+    writer,
+)
 from aekit.records import Array, Recorded
 
 BITS = {"80": 8, "212": 12, "16": 16, "24": 24, "32": 32}  # of a sample, by format: those that are written
 READ_ONLY = {"310": 10, "311": 10, "61": 16, "160": 16, "508": 8, "516": 16, "524": 24, "8": 32}
-BYTES = {
-    "310": 4 / 3,
-    "311": 4 / 3,
-    "8": 1,
-    "508": 1e-4,
-    "516": 1e-4,
-    "524": 1e-4,
-}  # where not bits / 8; FLAC: at least
+BYTES = {"310": 4 / 3, "311": 4 / 3, "8": 1, "508": 1e-4, "516": 1e-4, "524": 1e-4}  # at least, where not bits / 8
 FAULTS = (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError)
 
 
@@ -40,6 +44,7 @@ class Header(NamedTuple):
     """Record.header of a WFDB record."""
 
     record: Any  # wfdb's, without its signals
+    text: str
     missing: NDArray[np.bool_]  # (C, T)
     files: tuple[Path, ...]  # that hold the signals
 
@@ -48,7 +53,7 @@ class Header(NamedTuple):
 def read_wfdb(path: Path, want: Want) -> Contents:
     wfdb = library("wfdb", path)
     name = str(path.with_suffix(""))
-    with reading(path, *FAULTS):
+    with reading(path, *FAULTS), quiet():
         record = wfdb.rdheader(name)
         if isinstance(record, wfdb.MultiRecord):
             first = next((segment for segment in record.seg_name if segment != "~"), "")
@@ -57,21 +62,27 @@ def read_wfdb(path: Path, want: Want) -> Contents:
             )
         files = _check(path, record)
         record = wfdb.rdrecord(name, physical=False)
+        text = path.read_text(encoding="latin-1")
     digital: NDArray[np.integer] = record.d_signal.T  # (C, T)
     record.d_signal = None
-    lowest = np.array([_lowest(form) for form in record.fmt])
-    missing = digital == lowest[:, None]
-    gain, baseline = (np.array(field, np.float64)[:, None] for field in (record.adc_gain, record.baseline))
+    invalid = np.array([-(1 << (_bits(form) - 1)) for form in record.fmt])
+    missing = digital == invalid[:, None]
+    gain, baseline = _gain_and_baseline(record)
     values = (digital - baseline) / gain
     fill(values, missing)
     stored = Stored((1, *values.shape), values.dtype, once(lambda: values[None]), record.fs)
     recorded = Recorded((), None, find_gaps(missing[None]), int(missing.sum()))
-    return Contents({"": stored}, "series", 1, recorded=recorded, header=Header(record, missing, files))
+    return Contents({"": stored}, "series", 1, recorded=recorded, header=Header(record, text, missing, files))
 
 
-def _lowest(form: str) -> int:
-    """The digital value that marks an invalid sample."""
-    return -(1 << ({**BITS, **READ_ONLY}[form] - 1))
+def _gain_and_baseline(record: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each signal, (C, 1): its physical value is (digital - baseline) / gain."""
+    gain, baseline = (np.array(field, np.float64)[:, None] for field in (record.adc_gain, record.baseline))
+    return gain, baseline
+
+
+def _bits(form: str) -> int:
+    return {**BITS, **READ_ONLY}[form]
 
 
 def _check(path: Path, record: Any) -> tuple[Path, ...]:
@@ -88,20 +99,19 @@ def _check(path: Path, record: Any) -> tuple[Path, ...]:
         raise AekitError(
             f"{path}: its signals have {shown(str(record.samps_per_frame), 40)} samples a frame; bring all to one rate"
         )
-    files = []
-    for name in dict.fromkeys(names):
-        forms = {form for other, form in zip(names, record.fmt, strict=True) if other == name}
-        if len(forms) > 1:
-            raise ValueError(f"{name} holds signals of several formats")
-        form = forms.pop()
-        with reading(path.parent / name):
-            size = (path.parent / name).stat().st_size
-        values = (record.sig_len or 0) * names.count(name)
-        declared = math.ceil(values * BYTES.get(form, {**BITS, **READ_ONLY}[form] / 8))
-        declared += record.byte_offset[names.index(name)] or 0
-        if size < declared:
-            raise short(path.parent / name, f"{path.name} declares {declared} bytes, the file has {size}")
-        files.append(path.parent / name)
+    files = [path.parent / name for name in dict.fromkeys(names)]
+    for file in files:
+        mine = [i for i, name in enumerate(names) if path.parent / name == file]
+        form, offset = record.fmt[mine[0]], record.byte_offset[mine[0]] or 0
+        if any(record.fmt[i] != form for i in mine):
+            raise ValueError(f"{file.name} holds signals of several formats")
+        if not file.is_file():
+            raise AekitError(
+                f"{path}: its signals lie in {shown(file.name)}, which is not there; copy it beside the header"
+            )
+        declared = offset + math.ceil((record.sig_len or 0) * len(mine) * BYTES.get(form, _bits(form) / 8))
+        if file.stat().st_size < declared:
+            raise short(path, f"it declares {declared} bytes of signals, {file.name} has {file.stat().st_size}")
     return tuple(files)
 
 
@@ -123,33 +133,52 @@ def write_wfdb(path: Path, plan: Plan) -> Iterator[Put]:
     signals = plan.out.with_suffix(".dat")
     if signals.exists() and any(signals.samefile(file) for file in header.files):
         raise plan.refuse(f"its signals would take the place of the input's, {signals}", "name another file with -o")
-    wfdb = library("wfdb", plan.out)
-    with whole(signals, plan.force) as place, tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+    form = _written_form(header.record.fmt)
+    with whole(signals, plan.force) as place:
 
         def put(rows: Array) -> None:
             for row in rows:
-                _digital(header, row, name, wfdb).wrsamp(write_dir=folder)
+                digital = _digital(header, row, form)
+                path.write_text(_header_text(header, name, form, digital), encoding="latin-1")
+                record = copy.copy(header.record)
+                record.d_signal, record.byte_offset = digital, None
+                record.fmt, record.file_name = [form] * record.n_sig, [place.name] * record.n_sig
+                record.wr_dat_files(write_dir=str(place.parent))
 
         yield put
-        os.replace(Path(folder) / f"{name}.hea", path)
-        os.replace(Path(folder) / f"{name}.dat", place)
 
 
-def _digital(header: Header, row: Array, name: str, wfdb: Any) -> Any:
-    """The input's wfdb record with other signals (C, T), all in one file."""
+def _written_form(forms: list[str]) -> str:
+    """The shortest format that is written and holds what these hold."""
+    bits = max(_bits(form) for form in forms)
+    return next(form for form in BITS if BITS[form] >= bits)
+
+
+def _digital(header: Header, row: Array, form: str) -> NDArray[np.int64]:
+    """Values (C, T) as digital ones (T, C)."""
     values: NDArray[np.float64] = row.astype(np.float64, copy=False)
-    record = copy.copy(header.record)
-    bits = max({**BITS, **READ_ONLY}[form] for form in record.fmt)
-    form = next(form for form in BITS if BITS[form] >= bits)
-    low, high = -(1 << (BITS[form] - 1)), (1 << (BITS[form] - 1)) - 1
-    gain, baseline = (np.array(field, np.float64)[:, None] for field in (record.adc_gain, record.baseline))
-    digital = np.clip(np.rint(values * gain + baseline), low + 1, high)
-    digital[header.missing | ~np.isfinite(values)] = low
-    record.d_signal = digital.astype(np.int64).T
-    record.record_name = name
-    record.file_name = [f"{name}.dat"] * record.n_sig
-    record.fmt = [form] * record.n_sig
-    record.byte_offset = record.skew = record.samps_per_frame = None
-    record.set_d_features()
-    record.set_defaults()
-    return record
+    gain, baseline = _gain_and_baseline(header.record)
+    high = (1 << (BITS[form] - 1)) - 1
+    digital = np.clip(np.rint(values * gain + baseline), -high, high)
+    digital[header.missing | ~np.isfinite(values)] = -high - 1
+    return digital.T.astype(np.int64)
+
+
+def _header_text(header: Header, name: str, form: str, digital: NDArray[np.int64]) -> str:
+    """The header as it was, with the new names, format, first values and checksums."""
+    lines, signal = [], -1  # the record's own line comes before those of its signals
+    for line in header.text.splitlines():
+        words = line.split(maxsplit=8)
+        if words and not words[0].startswith("#"):
+            if signal < 0:
+                words[0] = name
+            else:
+                words[:2] = f"{name}.dat", form
+                if len(words) > 5:
+                    words[5] = str(digital[0, signal])
+                if len(words) > 6:
+                    words[6] = str(digital[:, signal].sum() % 65536)
+            signal += 1
+            line = " ".join(words)
+        lines.append(line)
+    return "\n".join(lines) + "\n"

@@ -31,6 +31,7 @@ from aekit.formats._registry import (
     library,
     listed,
     once,
+    quiet,
     rate_in_hz,
     reader,
     reading,
@@ -40,9 +41,9 @@ from aekit.formats._registry import (
 from aekit.records import Array, Recorded
 
 ORDER = "ZNE12"  # channels by their last letter; others follow by the alphabet
-MOST_MADE_UP = 1 << 26  # values that gaps may add to a file, unless that is less than three for each recorded one
+MOST_MADE_UP = 1 << 25  # values that gaps may add to a file, unless that is less than three for each recorded one
 RATE_TOLERANCE = 1e-6  # a day at 100 Hz is off by nine points
-SPAN_TOLERANCE = 1.0  # seconds by which stations may differ in length and still be rows of one array
+SPAN_TOLERANCE = 1.0  # seconds, or one point, by which stations may differ in length and still be rows of one array
 RECORD = re.compile(rb"[0-9 \0]{6}[DRQM][ \0][ -~\0]{12}")  # as each record of a miniSEED file begins
 LOST = r"(?i).*(skip|integrity|not be read|exceeds)"  # what libmseed says where data are damaged
 FAULTS = (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, struct.error)
@@ -124,10 +125,9 @@ def _traces(path: Path) -> list[Trace]:
     """All traces of a file that hold anything, in obspy's order."""
     obspy = library("obspy", path)
     mseed = library("obspy.io.mseed", path)
-    with reading(path, *FAULTS, mseed.ObsPyMSEEDError, mseed.InternalMSEEDWarning), warnings.catch_warnings():
+    with reading(path, *FAULTS, mseed.ObsPyMSEEDError, mseed.InternalMSEEDWarning), quiet():
         content = path.read_bytes()
         _check_records(content, path)
-        warnings.simplefilter("ignore")
         warnings.filterwarnings("error", LOST, mseed.InternalMSEEDWarning)
         return [trace for trace in obspy.read(io.BytesIO(content), format="MSEED") if trace.stats.npts]
 
@@ -186,7 +186,7 @@ def _check_alike(path: Path, stations: dict[str, list[Trace]]) -> None:
     forms = [_form(traces) for traces in stations.values()]
     lengths = [form.seconds for form in forms]
     same = all(form.kind == forms[0].kind for form in forms)
-    if len(forms) > 1 and not (same and max(lengths) - min(lengths) <= SPAN_TOLERANCE):
+    if len(forms) > 1 and not (same and max(lengths) - min(lengths) <= max(SPAN_TOLERANCE, forms[0].delta)):
         said = (
             f"{name} {form.kind[0]}x{form.seconds:.6g} s {form.kind[1]}"
             for name, form in zip(stations, forms, strict=True)
@@ -208,13 +208,14 @@ def _check_alike(path: Path, stations: dict[str, list[Trace]]) -> None:
 class _Form(NamedTuple):
     kind: tuple[int, str, str]  # channels, rate, type
     seconds: float
+    delta: float  # seconds from one point to the next
 
 
 def _form(traces: list[Trace]) -> _Form:
     start, end = min(t.stats.starttime for t in traces), max(t.stats.endtime for t in traces)
     first = traces[0]
     kind = len({t.stats.channel for t in traces}), f"{first.stats.sampling_rate:.6g} Hz", str(first.data.dtype)
-    return _Form(kind, end - start)
+    return _Form(kind, end - start, first.stats.delta)
 
 
 def _pieces(path: Path, name: str, traces: list[Trace]) -> list[Piece]:
@@ -355,8 +356,10 @@ def write_sac(path: Path, plan: Plan) -> Iterator[Put]:
     with path.open("wb") as f, raw_writer(f, bytes(HEADER_BYTES), header.floats.dtype) as put:
 
         def put_all(rows: Array) -> None:
-            floats[[1, 2, 56]] = rows.min(), rows.max(), rows.mean(dtype=np.float64)
-            put(rows)
+            for row in rows:
+                with np.errstate(invalid="ignore"):  # of infinite values
+                    floats[[1, 2, 56]] = row.min(), row.max(), row.mean(dtype=np.float64)
+                put(row)
 
         yield put_all
         f.seek(0)
