@@ -153,6 +153,15 @@ def test_overlaps_that_agree_are_kept_as_they_are(tmp_path: Path) -> None:
     assert_same_traces(copied(path, tmp_path), path)
 
 
+def test_a_clock_that_is_set_back_by_less_than_a_point_is_no_overlap(tmp_path: Path) -> None:
+    traces = [trace("CH.A..HHZ", 100), trace("CH.A..HHZ", 60, 5 - 0.04), trace("CH.A..HHZ", 50, 8 - 0.07)]
+    path = write_mseed(tmp_path / "t.mseed", *traces)
+    assert len(traces_of(path)) == 3
+    record = open_record(path)
+    np.testing.assert_array_equal(whole(record)[0, 0], np.concatenate([t.data for t in traces]))
+    assert_same_traces(copied(path, tmp_path), path)
+
+
 # --- round trips ------------------------------------------------------------------------------------------------------
 
 CODE = st.text("ABCXYZ019", min_size=1, max_size=2)

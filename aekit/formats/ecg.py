@@ -44,7 +44,7 @@ class Header(NamedTuple):
     """Record.header of a WFDB record."""
 
     record: Any  # wfdb's, without its signals
-    text: str
+    lines: list[str]  # of the header
     missing: NDArray[np.bool_]  # (C, T)
     files: tuple[Path, ...]  # that hold the signals
 
@@ -61,8 +61,10 @@ def read_wfdb(path: Path, want: Want) -> Contents:
                 f"{path}: is made of {record.n_seg} segments; name one of them, as {path.with_name(first)}.hea"
             )
         files = _check(path, record)
+        lines = path.read_text(encoding="latin-1").splitlines()
+        if sum(map(_tells, lines)) != 1 + record.n_sig:
+            raise ValueError("its lines hold signs that are no text")
         record = wfdb.rdrecord(name, physical=False)
-        text = path.read_text(encoding="latin-1")
     digital: NDArray[np.integer] = record.d_signal.T  # (C, T)
     record.d_signal = None
     invalid = np.array([-(1 << (_bits(form) - 1)) for form in record.fmt])
@@ -72,7 +74,12 @@ def read_wfdb(path: Path, want: Want) -> Contents:
     fill(values, missing)
     stored = Stored((1, *values.shape), values.dtype, once(lambda: values[None]), record.fs)
     recorded = Recorded((), None, find_gaps(missing[None]), int(missing.sum()))
-    return Contents({"": stored}, "series", 1, recorded=recorded, header=Header(record, text, missing, files))
+    return Contents({"": stored}, "series", 1, recorded=recorded, header=Header(record, lines, missing, files))
+
+
+def _tells(line: str) -> bool:
+    """Whether a line of a header is that of the record or of a signal."""
+    return bool(line.strip()) and not line.lstrip().startswith("#")
 
 
 def _gain_and_baseline(record: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -167,9 +174,9 @@ def _digital(header: Header, row: Array, form: str) -> NDArray[np.int64]:
 def _header_text(header: Header, name: str, form: str, digital: NDArray[np.int64]) -> str:
     """The header as it was, with the new names, format, first values and checksums."""
     lines, signal = [], -1  # the record's own line comes before those of its signals
-    for line in header.text.splitlines():
+    for line in header.lines:
         words = line.split(maxsplit=8)
-        if words and not words[0].startswith("#"):
+        if _tells(line):
             if signal < 0:
                 words[0] = name
             else:

@@ -49,7 +49,6 @@ LOST = r"(?i).*(skip|integrity|not be read|exceeds)"  # what libmseed says where
 FAULTS = (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, struct.error)
 INTEGERS = ("STEIM2", "STEIM1", "INT32", "INT16")  # encodings of int32 that can be written
 FLOATS = {np.dtype(np.float32): "FLOAT32", np.dtype(np.float64): "FLOAT64"}
-
 HEADER_BYTES = 632  # of SAC
 
 Trace = Any  # obspy's
@@ -84,12 +83,12 @@ class Sac(NamedTuple):
 def read_mseed(path: Path, want: Want) -> Contents:
     """A row per station where all have as many channels, one rate and one length; else the user names one."""
     stations: dict[str, list[Trace]] = {}
-    for trace in sorted(_traces(path), key=lambda trace: (trace.id[:-1], *_place(trace.stats.channel))):
+    for trace in sorted(_traces(path), key=lambda t: (t.id[:-1], *_place(t.stats.channel), t.stats.starttime)):
         stations.setdefault(trace.id[:-1], []).append(trace)
     if want.name is not None:
         stations = _named(path, stations, want.name)
     _check_alike(path, stations)
-    rows = [_pieces(path, name, traces) for name, traces in stations.items()]
+    rows = [_pieces(traces) for traces in stations.values()]
     first = next(iter(stations.values()))[0]
     channels = max(piece.channel for piece in rows[0]) + 1
     points = max(piece.first + piece.stats.npts for row in rows for piece in row)
@@ -122,7 +121,7 @@ def read_mseed(path: Path, want: Want) -> Contents:
 
 
 def _traces(path: Path) -> list[Trace]:
-    """All traces of a file that hold anything, in obspy's order."""
+    """All traces of a file that hold anything."""
     obspy = library("obspy", path)
     mseed = library("obspy.io.mseed", path)
     with reading(path, *FAULTS, mseed.ObsPyMSEEDError, mseed.InternalMSEEDWarning), quiet():
@@ -218,15 +217,19 @@ def _form(traces: list[Trace]) -> _Form:
     return _Form(kind, end - start, first.stats.delta)
 
 
-def _pieces(path: Path, name: str, traces: list[Trace]) -> list[Piece]:
-    """Where each trace of a station lies in its row: at the point nearest to its start."""
-    start = min(trace.stats.starttime.ns for trace in traces)
+def _pieces(traces: list[Trace]) -> list[Piece]:
+    """Where each trace of a station lies in its row: at the point nearest to its start that is free."""
+    start, rate = min(trace.stats.starttime.ns for trace in traces), traces[0].stats.sampling_rate
     channels = list(dict.fromkeys(trace.stats.channel for trace in traces))
-    rate = traces[0].stats.sampling_rate
-    return [
-        Piece(channels.index(t.stats.channel), round((t.stats.starttime.ns - start) * rate / 1e9), t.stats)
-        for t in traces
-    ]
+    pieces: list[Piece] = []
+    for trace in traces:
+        stats = trace.stats
+        first = round((stats.starttime.ns - start) * rate / 1e9)
+        before = pieces[-1] if pieces and pieces[-1].stats.channel == stats.channel else None
+        if before is not None and stats.starttime > before.stats.endtime:  # by less than half a point, may be
+            first = max(first, before.first + before.stats.npts)
+        pieces.append(Piece(channels.index(stats.channel), first, stats))
+    return pieces
 
 
 @writer(".mseed", ".miniseed")
