@@ -112,6 +112,14 @@ READERS: dict[str, Reader] = {}
 WRITERS: dict[str, OpenWriter] = {}
 NEEDS: dict[str, str] = {}  # ending -> the library that reads it, where not every install has it
 EXTRAS = {"obspy": "seismic", "wfdb": "ecg"}  # such a library -> the extra that brings it
+FAULTS = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    ArithmeticError,
+)  # of damage, say these libraries
 FOLDER = "/"  # the key of folders
 
 Function = TypeVar("Function", bound=Callable[..., object])

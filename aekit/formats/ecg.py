@@ -19,6 +19,7 @@ from aekit.files import whole
 from aekit.formats._gaps import fill, find_gaps
 from aekit.formats._raw import short
 from aekit.formats._registry import (
+    FAULTS,
     Contents,
     Plan,
     Put,
@@ -37,7 +38,6 @@ from aekit.records import Array, Recorded
 BITS = {"80": 8, "212": 12, "16": 16, "24": 24, "32": 32}  # of a sample, by format: those that are written
 READ_ONLY = {"310": 10, "311": 10, "61": 16, "160": 16, "508": 8, "516": 16, "524": 24, "8": 32}
 BYTES = {"310": 4 / 3, "311": 4 / 3, "8": 1, "508": 1e-4, "516": 1e-4, "524": 1e-4}  # at least, where not bits / 8
-FAULTS = (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError)
 
 
 class Header(NamedTuple):

@@ -1,4 +1,4 @@
-"""miniSEED and SAC, by obspy. A row of a miniSEED file is a station: its channels, Z N E, over one span of time.
+"""miniSEED, by obspy. A row is a station: its channels, Z N E, over one span of time.
 
 The traces of a station begin and end where they will, and have gaps. The model is given all of the span, with straight
 lines where nothing was recorded; `Record.header` keeps which values are which trace, so that the writer puts out the
@@ -12,17 +12,17 @@ import re
 import struct
 import warnings
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aekit.errors import AekitError
 from aekit.formats._gaps import fill, find_gaps
-from aekit.formats._raw import load, raw_writer, short
+from aekit.formats._raw import short
 from aekit.formats._registry import (
-    PICK_NAMES,
+    FAULTS,
     Contents,
     Plan,
     Put,
@@ -46,10 +46,8 @@ RATE_TOLERANCE = 1e-6  # a day at 100 Hz is off by nine points
 SPAN_TOLERANCE = 1.0  # seconds, or one point, by which stations may differ in length and still be rows of one array
 RECORD = re.compile(rb"[0-9 \0]{6}[DRQM][ \0][ -~\0]{12}")  # as each record of a miniSEED file begins
 LOST = r"(?i).*(skip|integrity|not be read|exceeds)"  # what libmseed says where data are damaged
-FAULTS = (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, struct.error)
 INTEGERS = ("STEIM2", "STEIM1", "INT32", "INT16")  # encodings of int32 that can be written
 FLOATS = {np.dtype(np.float32): "FLOAT32", np.dtype(np.float64): "FLOAT64"}
-HEADER_BYTES = 632  # of SAC
 
 Trace = Any  # obspy's
 
@@ -68,17 +66,6 @@ class Traces(NamedTuple):
     rows: tuple[tuple[Piece, ...], ...]
 
 
-class Sac(NamedTuple):
-    """Record.header of a SAC file, as stored."""
-
-    floats: Array
-    integers: Array
-    texts: Array
-
-
-# --- miniSEED ---------------------------------------------------------------------------------------------------------
-
-
 @reader(".mseed", ".miniseed", needs="obspy")
 def read_mseed(path: Path, want: Want) -> Contents:
     """A row per station where all have as many channels, one rate and one length; else the user names one."""
@@ -88,43 +75,20 @@ def read_mseed(path: Path, want: Want) -> Contents:
     if want.name is not None:
         stations = _named(path, stations, want.name)
     _check_alike(path, stations)
-    rows = [_pieces(traces) for traces in stations.values()]
-    first = next(iter(stations.values()))[0]
-    channels = max(piece.channel for piece in rows[0]) + 1
-    points = max(piece.first + piece.stats.npts for row in rows for piece in row)
-    shape = len(rows), channels, points
-    there = sum(piece.stats.npts for row in rows for piece in row)
-    if math.prod(shape) > max(MOST_MADE_UP, 4 * there):
-        raise AekitError(
-            f"{path}: {there} values are spread over {shape[2] / first.stats.sampling_rate:.6g} s, nearly all of it "
-            "gaps; cut the file into shorter ones, as obspy's Stream.slice does"
-        )
-    values = np.zeros(shape, first.data.dtype)
-    missing = np.ones(shape, np.bool_)
-    for row, (pieces, traces) in enumerate(zip(rows, stations.values(), strict=True)):
-        for piece, trace in zip(pieces, traces, strict=True):
-            part = row, piece.channel, slice(piece.first, piece.first + piece.stats.npts)
-            again = ~missing[part]
-            if not np.array_equal(values[part][again], trace.data[again], equal_nan=trace.data.dtype.kind == "f"):
-                raise AekitError(
-                    f"{path}: {trace.id}: two traces tell different values of the time from "
-                    f"{trace.stats.starttime}; leave one out, or name another channel or station after a colon"
-                )
-            values[part] = trace.data
-            missing[part] = False
+    rows = tuple(_pieces(traces) for traces in stations.values())
+    values, missing = _assembled(path, list(stations.values()), rows)
     fill(values, missing)
     starts = np.array([min(trace.stats.starttime.ns for trace in traces) // 1000 for traces in stations.values()])
     recorded = Recorded(tuple(stations), starts.astype("M8[us]"), find_gaps(missing), int(missing.sum()))
-    stored = Stored(shape, values.dtype, once(lambda: values), first.stats.sampling_rate)
-    header = Traces(tuple(tuple(row) for row in rows))
-    return Contents({want.name or "": stored}, "series", 1, recorded=recorded, header=header)
+    stored = Stored(values.shape, values.dtype, once(lambda: values), rows[0][0].stats.sampling_rate)
+    return Contents({want.name or "": stored}, "series", 1, recorded=recorded, header=Traces(rows))
 
 
 def _traces(path: Path) -> list[Trace]:
     """All traces of a file that hold anything."""
     obspy = library("obspy", path)
     mseed = library("obspy.io.mseed", path)
-    with reading(path, *FAULTS, mseed.ObsPyMSEEDError, mseed.InternalMSEEDWarning), quiet():
+    with reading(path, *FAULTS, struct.error, mseed.ObsPyMSEEDError, mseed.InternalMSEEDWarning), quiet():
         content = path.read_bytes()
         _check_records(content, path)
         warnings.filterwarnings("error", LOST, mseed.InternalMSEEDWarning)
@@ -217,7 +181,7 @@ def _form(traces: list[Trace]) -> _Form:
     return _Form(kind, end - start, first.stats.delta)
 
 
-def _pieces(traces: list[Trace]) -> list[Piece]:
+def _pieces(traces: list[Trace]) -> tuple[Piece, ...]:
     """Where each trace of a station lies in its row: at the point nearest to its start that is free."""
     start, rate = min(trace.stats.starttime.ns for trace in traces), traces[0].stats.sampling_rate
     channels = list(dict.fromkeys(trace.stats.channel for trace in traces))
@@ -229,7 +193,36 @@ def _pieces(traces: list[Trace]) -> list[Piece]:
         if before is not None and stats.starttime > before.stats.endtime:  # by less than half a point, may be
             first = max(first, before.first + before.stats.npts)
         pieces.append(Piece(channels.index(stats.channel), first, stats))
-    return pieces
+    return tuple(pieces)
+
+
+def _assembled(
+    path: Path, stations: list[list[Trace]], rows: tuple[tuple[Piece, ...], ...]
+) -> tuple[Array, NDArray[np.bool_]]:
+    """The values (rows, C, T), and where there are none; raises AekitError where traces contradict each other."""
+    pieces = [piece for row in rows for piece in row]
+    points = max(piece.first + piece.stats.npts for piece in pieces)
+    shape = len(rows), max(piece.channel for piece in pieces) + 1, points
+    there = sum(piece.stats.npts for piece in pieces)
+    if math.prod(shape) > max(MOST_MADE_UP, 4 * there):
+        raise AekitError(
+            f"{path}: {there} values are spread over {points * pieces[0].stats.delta:.6g} s, nearly all of it gaps; "
+            "cut the file into shorter ones, as obspy's Stream.slice does"
+        )
+    values = np.zeros(shape, stations[0][0].data.dtype)
+    missing = np.ones(shape, np.bool_)
+    for row, (laid, traces) in enumerate(zip(rows, stations, strict=True)):
+        for piece, trace in zip(laid, traces, strict=True):
+            part = row, piece.channel, slice(piece.first, piece.first + piece.stats.npts)
+            again = ~missing[part]
+            if not np.array_equal(values[part][again], trace.data[again], equal_nan=trace.data.dtype.kind == "f"):
+                raise AekitError(
+                    f"{path}: {trace.id}: two traces tell different values of the time from {trace.stats.starttime}; "
+                    "leave one out, or name another channel or station after a colon"
+                )
+            values[part] = trace.data
+            missing[part] = False
+    return values, missing
 
 
 @writer(".mseed", ".miniseed")
@@ -280,90 +273,3 @@ def _holds(encoding: str, values: Array) -> bool:
         wide = np.diff(wide, prepend=0)
     bits = {"INT16": 15, "STEIM2": 29, "STEIM1": 31}[encoding]
     return bool((wide >= -(1 << bits)).all() and (wide < 1 << bits).all())
-
-
-# --- SAC --------------------------------------------------------------------------------------------------------------
-
-
-@reader(".sac", needs="obspy")
-def read_sac(path: Path, want: Want) -> Contents:
-    """The one trace of a file; A and T0 of the header are the arrivals of P and S."""
-    arrayio, names, util = (library(f"obspy.io.sac.{name}", path) for name in ("arrayio", "header", "util"))
-    with reading(path, *FAULTS, util.SacError), path.open("rb") as f:
-        header = Sac(*arrayio.read_sac(f, headonly=True, checksize=True)[:3])
-        number = {
-            **dict(zip(names.FLOATHDRS, header.floats, strict=True)),
-            **dict(zip(names.INTHDRS, header.integers, strict=True)),
-        }
-        if number["leven"] != 1 or number["iftype"] not in (names.ENUM_VALS["itime"], int(names.INULL)):
-            raise ValueError("it holds no series of evenly spaced points")
-        text = dict(zip(names.STRHDRS, header.texts, strict=True))
-        codes = [_text(text[name]) for name in ("knetwk", "kstnm", "khole", "kcmpnm")]
-        start = _sac_start(number)
-        delta, begin = _short(number["delta"]), _short(number["b"])
-        picks = [_sac_point(number[name], begin, delta) for name in ("a", "t0")]
-    shape = 1, 1, int(number["npts"])
-
-    def load_all() -> Array:
-        with reading(path), path.open("rb") as f:
-            f.seek(HEADER_BYTES)
-            return load(f, shape, header.floats.dtype, "C", path)
-
-    arrays = {"": Stored(shape, np.dtype(np.float32), once(load_all), 1 / delta if delta > 0 else delta)}
-    for name, point in zip(PICK_NAMES, picks, strict=True):
-        if point >= 0:  # else nobody knows whether it arrives here
-            arrays[name] = Stored((1,), np.dtype(np.int64), once(partial(np.full, 1, point)))
-    station = (".".join(codes)[:-1],) if any(codes) else ()
-    starts = None if start is None else np.array([start])
-    recorded = Recorded(station, starts, np.zeros((0, 3), np.int64), 0)
-    return Contents(arrays, "series", 1, recorded=recorded, header=header)
-
-
-def _text(stored: bytes) -> str:
-    """A header's text, empty where it is not set."""
-    text = stored.split(b"\0")[0].decode("ascii", "replace").strip()
-    return "" if text.startswith("-12345") else text
-
-
-def _short(value: np.floating) -> float:
-    """A float32 as the number that was meant: 0.01, not 0.009999999776."""
-    return float(str(value))
-
-
-def _sac_start(number: dict[str, Any]) -> np.datetime64 | None:
-    """The time of the first point: b seconds after the reference; None where the header tells no reference."""
-    year, day, *clock = (int(number[name]) for name in ("nzyear", "nzjday", "nzhour", "nzmin", "nzsec", "nzmsec"))
-    if not (1 <= year <= 9999 and 1 <= day <= 366 and min(clock) >= 0):
-        return None
-    hour, minute, second, millisecond = clock
-    seconds = ((day - 1) * 24 + hour) * 3600 + minute * 60 + second + millisecond / 1000 + _short(number["b"])
-    return np.datetime64(f"{year:04}-01-01", "us") + np.timedelta64(round(seconds * 1e6), "us")
-
-
-def _sac_point(seconds: np.floating, begin: float, delta: float) -> int:
-    """The point of a marker, -1 where it is not set."""
-    point = (_short(seconds) - begin) / delta if seconds != -12345 and delta > 0 else math.nan
-    return round(point) if 0 <= point < 1 << 31 else -1
-
-
-@writer(".sac")
-@contextlib.contextmanager
-def write_sac(path: Path, plan: Plan) -> Iterator[Put]:
-    """The header as it was read, but for the lowest, highest and mean value."""
-    header = plan.like.header
-    if not isinstance(header, Sac) or plan.shape != plan.like.shape or plan.dtype != np.float32:
-        raise plan.refuse(
-            "a SAC file holds one trace of float32 with its header, which only a SAC input tells", "name a .npy file"
-        )
-    floats = header.floats.copy()
-    with path.open("wb") as f, raw_writer(f, bytes(HEADER_BYTES), header.floats.dtype) as put:
-
-        def put_all(rows: Array) -> None:
-            for row in rows:
-                with np.errstate(invalid="ignore"):  # of infinite values
-                    floats[[1, 2, 56]] = row.min(), row.max(), row.mean(dtype=np.float64)
-                put(row)
-
-        yield put_all
-        f.seek(0)
-        f.write(floats.tobytes() + header.integers.tobytes() + header.texts.tobytes())
