@@ -314,6 +314,7 @@ def channels_alone(record: Record) -> Record:
         labels=repeated(record.labels),
         target=target,
         picks=repeated(record.picks),
+        recorded=None,
     )
 
 
@@ -339,4 +340,5 @@ def windows_of(record: Record, window: tuple[int, ...]) -> Record:
         labels=labels,
         target=target,
         picks=picks,
+        recorded=None,
     )

@@ -57,7 +57,13 @@ def whole(path: Path, force: bool = False) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """What the `whole` blocks inside write takes its place when this block ends well: all of it or nothing."""
+    """What the `whole` blocks inside write takes its place when this block ends well: all of it or nothing.
+
+    Inside another such block it is that one's end which counts.
+    """
+    if _waiting.get() is not None:
+        yield
+        return
     waiting: list[tuple[Path, Path]] = []
     token = _waiting.set(waiting)
     try:

@@ -18,6 +18,15 @@ Kind = Literal["image", "series", "table"]
 MOST_CHANNELS = 16  # a shorter axis than this beside one at least four times as long is channels, not height
 
 
+class Recorded(NamedTuple):
+    """Where and when the rows of a series were recorded, and where nothing was and the reader drew straight lines."""
+
+    stations: tuple[str, ...]  # of each row; empty where the format has none
+    starts: NDArray[np.datetime64] | None  # (rows,), UTC, of each row's first point
+    gaps: NDArray[np.int64]  # (gaps, 3): row, first point, the point behind the last, where no channel has data
+    filled: int  # values that were not recorded, over all rows and channels
+
+
 @dataclass(frozen=True)
 class Record:
     """Rows of one array with their source, sampling rate and labels; nothing is read until `read` is called.
@@ -39,6 +48,7 @@ class Record:
     columns: tuple[str, ...] = ()  # a table's names, one per value
     target: "Record | None" = None  # paired data: the clean counterpart of each row
     picks: NDArray[np.int64] | None = None  # (rows, 2), the points at which P and S arrive; -1 where there is none
+    recorded: Recorded | None = None
     header: object = None
 
     def __len__(self) -> int:
@@ -121,6 +131,7 @@ def select(record: Record, rows: NDArray[np.int64]) -> Record:
         labels=labels,
         target=target,
         picks=picks,
+        recorded=None,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import recordings
 from format_files import numbers, whole, write
 from PIL import Image
 
@@ -109,7 +110,7 @@ def test_what_a_dtype_cannot_hold_is_a_fault_and_leaves_nothing(rows: list[list[
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("ending", ["", *(e for e in ENDINGS if e not in (".jpg", ".jpeg"))])
+@pytest.mark.parametrize("ending", ["", *(e for e in ENDINGS if e not in (".jpg", ".jpeg", *recordings.ENDINGS))])
 def test_an_output_is_whole_or_absent(ending: str, tmp_path: Path) -> None:
     array = (
         numbers((1, 8, 8, 3), "u1")
@@ -127,6 +128,24 @@ def test_an_output_is_whole_or_absent(ending: str, tmp_path: Path) -> None:
         create(tmp_path / f"o{ending}", like, array.shape, array.dtype),
     ):
         pass
+
+
+@pytest.mark.parametrize("ending", recordings.ENDINGS)
+def test_what_needs_an_input_of_its_format_is_whole_or_absent(ending: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    record = open_record(recordings.write_recording(tmp_path / "in" / f"a{ending}"))
+    out, beside = tmp_path / "out" / f"o{ending}", [f"o{ending}"] if ending != ".hea" else ["o.dat", "o.hea"]
+    with pytest.raises(AssertionError), create(out, record, record.shape, record.dtype) as writer:
+        writer.write(whole(record)[:0])
+    assert list(out.parent.iterdir()) == []
+    write(out, whole(record), record)
+    assert sorted(p.name for p in out.parent.iterdir()) == beside
+    with pytest.raises(AekitError, match="exists already"), create(out, record, record.shape, record.dtype):
+        pass
+    for like, dtype in ((record_of(whole(record)), record.dtype), (record, np.int8)):
+        with pytest.raises(AekitError, match=r"name a \.npy file"), create(out, like, record.shape, dtype, force=True):
+            pass
 
 
 def write_past_a_limit(out: Path, array: Array) -> None:
@@ -181,6 +200,9 @@ def test_what_a_format_cannot_hold_is_refused(
         (("t10k-images-idx3-ubyte.gz", "denoised"), "t10k-images.denoised.idx"),
         (("v1.2/a.b.npy", "denoised"), "a.b.denoised.npy"),
         (("photos/", "denoised"), "photos.denoised"),
+        (("day.mseed:CH.AAA", "denoised"), "day.denoised.mseed"),
+        (("mit/100.hea", "denoised"), "100_denoised.hea"),  # WFDB knows no points in names
+        (("mit/100.hea", "scores", ".csv"), "100.scores.csv"),
     ],
 )
 def test_default_out(arguments: tuple[str, ...], expected: str) -> None:

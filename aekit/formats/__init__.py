@@ -5,6 +5,7 @@ A format is one function under `@reader(".ending")`, and one under `@writer(".en
 
 import contextlib
 import csv
+import importlib.util
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,16 +14,25 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from aekit.errors import AekitError
-from aekit.files import whole
-from aekit.formats import arrays, hdf5, idx, images, sound, text  # noqa: F401  they register themselves
+from aekit.files import together, whole
+from aekit.formats import arrays, ecg, hdf5, idx, images, mseed, sac, sound, text  # noqa: F401  they register themselves
 from aekit.formats._choose import choose_data, contents_of, record_at, split_name, with_labels, with_picks, with_target
-from aekit.formats._registry import FOLDER, IDX, READERS, WRITERS, Plan, Put, Want, ending_of, shown
+from aekit.formats._registry import EXTRAS, FOLDER, IDX, NEEDS, READERS, WRITERS, Plan, Put, Want, ending_of, shown
 from aekit.formats.images import Picture
 from aekit.formats.text_writers import cells, text_file
 from aekit.records import Array, Record
 
 ROWS_AT_ONCE = 1 << 15
 ENDINGS = tuple(ending for ending in READERS if ending != FOLDER)
+
+
+def missing_extras() -> dict[str, list[str]]:
+    """The extras whose library is not installed -> the endings that it reads."""
+    missing: dict[str, list[str]] = {}
+    for ending, name in NEEDS.items():
+        if importlib.util.find_spec(name) is None:
+            missing.setdefault(EXTRAS[name], []).append(ending)
+    return missing
 
 
 def open_record(path: str | Path, labels: str | None = None, target: str | None = None) -> Record:
@@ -106,9 +116,9 @@ def create(
     cannot hold shape or dtype.
     """
     out = Path(out)
-    plan = Plan(out, _writable(out, like), like, tuple(shape), np.dtype(dtype))
+    plan = Plan(out, _writable(out, like), like, tuple(shape), np.dtype(dtype), force)
     assert plan.dtype.kind in "iuf"
-    with whole(out, force) as temporary, WRITERS[plan.ending](temporary, plan) as put:
+    with together(), whole(out, force) as temporary, WRITERS[plan.ending](temporary, plan) as put:
         writer = Writer(plan, put)
         yield writer
         assert writer.written == shape[0], f"{writer.written} rows of {shape[0]} were written to {out}"
@@ -129,7 +139,8 @@ def _writable(out: Path, like: Record) -> str:
 def default_out(path: str, verb_suffix: str, ending: str | None = None) -> Path:
     """Where a verb writes to without -o, in the current folder: `traces.denoised.npy`, `ecg.scores.csv`.
 
-    The ending is that of the input, unzipped, unless another is given; a folder of images gives a folder.
+    The ending is that of the input, unzipped, unless another is given; a folder of images gives a folder. WFDB knows no
+    points in the names of records: `100_denoised.hea`.
     """
     file, _ = split_name(path)
     name = file.name or file.resolve().name
@@ -138,9 +149,8 @@ def default_out(path: str, verb_suffix: str, ending: str | None = None) -> Path:
     if own in READERS:
         plain = name[:-3] if own.endswith(".gz") else name
         stem = IDX.sub("", plain) if own.startswith(".idx") else Path(plain).stem
-    return Path(
-        f"{stem}.{verb_suffix}{ending if ending is not None else own.removesuffix('.gz') if own in READERS else ''}"
-    )
+    new = ending if ending is not None else own.removesuffix(".gz") if own in READERS else ""
+    return Path(f"{stem}{'_' if new == '.hea' else '.'}{verb_suffix}{new}")
 
 
 def write_columns(path: str | Path, columns: Mapping[str, Array], force: bool = False) -> None:

@@ -9,6 +9,7 @@ from aekit.errors import AekitError
 from aekit.formats._registry import (
     FOLDER,
     LABEL_NAMES,
+    PICK_NAMES,
     RATE_NAMES,
     READERS,
     Contents,
@@ -23,7 +24,6 @@ from aekit.formats._registry import (
 )
 from aekit.records import Array, Record, guess_layout
 
-PICK_NAMES = ("p_index", "s_index")  # points at which P and S arrive, one per row
 DATA_NAMES = ("x", "X", "data", "signals", "traces", "images")
 
 
@@ -84,7 +84,9 @@ def record_at(source: str, file: Path, name: str, contents: Contents) -> Record:
     dtype = np.dtype(np.uint8) if stored.dtype == np.bool_ else stored.dtype
     header = contents.header or Names(name, flat=shape != stored.shape)
     rate = _rate(contents, file, name)
-    return Record(source, shape, dtype, read, kind, axis, None, rate, contents.columns, header=header)
+    return Record(
+        source, shape, dtype, read, kind, axis, None, rate, contents.columns, recorded=contents.recorded, header=header
+    )
 
 
 def choose_data(contents: Contents, file: Path, name: str | None, taken: list[str]) -> str:

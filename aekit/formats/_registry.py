@@ -7,23 +7,26 @@ A format is one function under `@reader(".ending")`, which looks at a file's hea
 
 import contextlib
 import gzip
+import importlib
 import math
 import re
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar, cast
+from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
 import numpy as np
 
 from aekit.errors import AekitError
-from aekit.records import Array, Kind, Record
+from aekit.records import Array, Kind, Record, Recorded
 
 LABEL_NAMES = ("y", "label", "labels", "target", "class")
 RATE_NAMES = ("sampling_rate", "fs", "sample_rate")
+PICK_NAMES = ("p_index", "s_index")  # points at which P and S arrive, one per row
 
 Read = Callable[[int, int], Array]
 Put = Callable[[Array], None]
@@ -47,6 +50,7 @@ class Contents:
     channel_axis: int | None = None
     labels: str | None = None  # the array that holds the labels
     columns: tuple[str, ...] = ()
+    recorded: Recorded | None = None
     header: object = None  # becomes Record.header
 
 
@@ -74,6 +78,7 @@ class Plan(NamedTuple):
     like: Record
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
+    force: bool  # for a writer that writes a second file beside `out`
 
     @property
     def alike(self) -> bool:
@@ -105,15 +110,26 @@ Reader = Callable[[Path, Want], Contents]
 OpenWriter = Callable[[Path, Plan], AbstractContextManager[Put]]
 READERS: dict[str, Reader] = {}
 WRITERS: dict[str, OpenWriter] = {}
+NEEDS: dict[str, str] = {}  # ending -> the library that reads it, where not every install has it
+EXTRAS = {"obspy": "seismic", "wfdb": "ecg"}  # such a library -> the extra that brings it
+FAULTS = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    ArithmeticError,
+)  # of damage, say these libraries
 FOLDER = "/"  # the key of folders
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
-def reader(*endings: str) -> Callable[[Function], Function]:
-    """Registers a function (path, want) -> Contents for these endings."""
+def reader(*endings: str, needs: str | None = None) -> Callable[[Function], Function]:
+    """Registers a function (path, want) -> Contents for these endings, and the library of EXTRAS that it needs."""
 
     def register(function: Function) -> Function:
+        NEEDS.update(dict.fromkeys(endings, needs) if needs else {})
         READERS.update(dict.fromkeys(endings, cast(Reader, function)))
         return function
 
@@ -131,6 +147,26 @@ def writer(*endings: str) -> Callable[[Function], Function]:
 
 
 IDX = re.compile(r"[.-]idx\d?(-ubyte)?$")  # train-images-idx3-ubyte
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps back the warnings by which libraries tell their own developers what will change."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def library(name: str, path: Path) -> Any:
+    """A module of a library that not every install has, imported at its first use; raises AekitError without it."""
+    top = name.partition(".")[0]
+    try:
+        with quiet():
+            return importlib.import_module(name)
+    except ImportError as error:
+        raise AekitError(
+            f'{path}: {top} reads such files and is missing; pip install "aekit[{EXTRAS[top]}]"'
+        ) from error
 
 
 def ending_of(name: str) -> str:

@@ -88,6 +88,38 @@ def open_input(data: str, labels: str | None = None) -> Record:
     return record
 
 
+def tell_gaps(record: Record, talk: Talk) -> None:
+    if record.recorded is not None and record.recorded.filled:
+        values = len(record) * record.values_per_row
+        talk.say(
+            f"{record.source}: {record.recorded.filled:,} of {values:,} values were not recorded; straight lines stand "
+            "in for them, and an output of the same format leaves them out"
+        )
+
+
+def gap_share(
+    record: Record, row: NDArray[np.int64], first: NDArray[np.int64], points: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Of stretches of so many points from `first` on in these rows: the share in which no channel was recorded."""
+    inside = np.zeros(len(row))
+    for in_row, start, stop in [] if record.recorded is None else record.recorded.gaps:
+        shared = np.minimum(first + points, stop) - np.maximum(first, start)
+        inside += np.where(row == in_row, np.maximum(shared, 0), 0)
+    share: NDArray[np.float32] = (inside / points).astype(np.float32)
+    return share
+
+
+def where_and_when(record: Record, row: NDArray[np.int64], seconds: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    """Columns for so many seconds into these rows: the station, and the time in UTC; of what the file tells of them."""
+    columns: dict[str, NDArray[Any]] = {}
+    if record.recorded is not None and record.recorded.stations:
+        columns["station"] = np.array(record.recorded.stations)[row]
+    if record.recorded is not None and record.recorded.starts is not None:
+        times = record.recorded.starts[row] + np.rint(seconds * 1e6).astype("m8[us]")
+        columns["time"] = np.datetime_as_string(times, timezone="UTC")
+    return columns
+
+
 def fingerprint(record: Record) -> str:
     """Of shape, type and the first and last chunk: tells one file from another without reading all of it."""
     digest = hashlib.sha256(f"{record.shape}{record.dtype}".encode())
@@ -149,6 +181,7 @@ def find_model(data: str, record: Record, verb: str, options: Options, talk: Tal
     A run fits by itself where it was trained on such rows, or on windows of such; any other must be asked for. Raises
     AekitError where none fits; it names the two commands that help.
     """
+    tell_gaps(record, talk)
     if options.model is not None:
         trained = load_model(options.model)
         check_serves(trained, verb)

@@ -74,6 +74,7 @@ def _data(thing: str, labels: str | None, report: str | None, force: bool) -> di
         "kind": record.kind,
         "type": str(record.dtype),
         "sampling_rate": record.sampling_rate,
+        **_recorded(record),
         "bytes": record.values_per_row * len(record) * record.dtype.itemsize,
         "rows_looked_at": len(samples),
         "low": float(finite.min()) if finite.size else None,
@@ -94,6 +95,20 @@ def _data(thing: str, labels: str | None, report: str | None, force: bool) -> di
             temporary.write_text(reports.page(thing, facts, [section]))
         facts["report"] = report
     return facts
+
+
+def _recorded(record: Record) -> dict[str, Any]:
+    """Where and when, for a file that tells it."""
+    if record.recorded is None:
+        return {}
+    stations, starts, gaps, filled = record.recorded
+    return {
+        "stations": ", ".join(stations[:12]) + (f" and {len(stations) - 12} more" if len(stations) > 12 else "")
+        or None,
+        "start": None if starts is None else str(np.datetime_as_string(starts.min(), timezone="UTC")),
+        "gaps": len(gaps) or None,
+        "values_not_recorded": filled or None,
+    }
 
 
 def _classes(record: Record) -> str:
@@ -126,6 +141,8 @@ def list_datasets() -> dict[str, str]:
 def doctor() -> dict[str, Any]:
     """Versions, device, and which kernels run here."""
     cuda = torch.cuda.is_available()
+    missing = formats.missing_extras()
+    gone = [ending for endings in missing.values() for ending in endings]
     return {
         "aekit": aekit.__version__,
         "python": sys.version.split()[0],
@@ -135,7 +152,11 @@ def doctor() -> dict[str, Any]:
         "device": common.device_name("cuda" if cuda else "cpu"),
         "bfloat16": _bfloat16(cuda),
         "kernels": kernels.where_kernels_run(),
-        "formats": " ".join(formats.ENDINGS),
+        "formats": " ".join(ending for ending in formats.ENDINGS if ending not in gone),
+        "formats_missing": "; ".join(
+            f'{" ".join(endings)}: pip install "aekit[{extra}]"' for extra, endings in missing.items()
+        )
+        or None,
         "AEKIT_DATA": os.environ.get("AEKIT_DATA", "not set"),
     }
 

@@ -12,7 +12,7 @@ from aekit.errors import AekitError
 from aekit.picks import KINDS, Pick, find_picks, pick_figures
 from aekit.records import Record
 from aekit.trained import TrainedModel
-from aekit.workflows.common import Options, Talk, warn
+from aekit.workflows.common import Options, Talk, gap_share, warn, where_and_when
 
 
 def write_picks(
@@ -32,7 +32,7 @@ def write_picks(
     seen = inference.Seen()
     with talk.track("rows", len(record)) as bar:
         for row, mean, spread in inference.probabilities(trained, record, run, options.seed, seen):
-            picks += find_picks(row, mean, spread, rate, thresholds)
+            picks += _recorded(find_picks(row, mean, spread, rate, thresholds), record, rate)
             bar(row + 1)
     warn(seen, trained, talk)
     detections, p, s = (sum(pick.kind == kind for pick in picks) for kind in KINDS)
@@ -48,7 +48,7 @@ def write_picks(
     if record.picks is not None:
         found = pick_figures(picks, record.picks, rate)
         figures |= {name: None if value is None else round(value, 4) for name, value in found.items()}
-    columns = _columns(picks)
+    columns = _columns(picks, record)
     if path is None:
         formats.write_csv(sys.stdout, columns)
     else:
@@ -56,11 +56,22 @@ def write_picks(
     return figures
 
 
-def _columns(picks: list[Pick]) -> dict[str, NDArray[Any]]:
+def _recorded(picks: list[Pick], record: Record, rate: float) -> list[Pick]:
+    """Those that do not lie in gaps, where straight lines stand in for the record."""
+    at = [(pick.row, round(pick.start * rate), round(pick.end * rate)) for pick in picks]
+    row, first, last = np.array(at, dtype=np.int64).reshape(-1, 3).T
+    share = gap_share(record, row, first, last - first + 1)
+    return [pick for pick, gone in zip(picks, share, strict=True) if gone < 1]
+
+
+def _columns(picks: list[Pick], record: Record) -> dict[str, NDArray[Any]]:
+    row = np.array([pick.row for pick in picks], dtype=np.int64)
+    start = np.array([pick.start for pick in picks], dtype=np.float64)
     return {
-        "row": np.array([pick.row for pick in picks], dtype=np.int64),
+        "row": row,
+        **where_and_when(record, row, start),
         "kind": np.array([pick.kind for pick in picks], dtype=np.str_),
-        "start_seconds": np.array([pick.start for pick in picks], dtype=np.float64),
+        "start_seconds": start,
         "end_seconds": np.array([pick.end for pick in picks], dtype=np.float64),
         "probability": np.array([pick.probability for pick in picks], dtype=np.float32),
         "uncertainty": np.array([pick.uncertainty for pick in picks], dtype=np.float32),

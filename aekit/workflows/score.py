@@ -51,7 +51,7 @@ def score(
     if finds_picks(trained.network):
         if error_map is not None or options.report is not None or normal is not None or rule != "auto":
             raise AekitError(
-                f"{trained.source}: finds picks, by --pick-thresholds; leave --threshold, --normal, --map and --report off"
+                f"{trained.source}: finds picks (--pick-thresholds); leave off --threshold, --normal, --map and --report"
             )
         figures = write_picks(trained, run, record, path, pick_thresholds, options, talk)
         return {**figures, "seconds": clock.seconds}
@@ -106,7 +106,7 @@ def _score(
         figures |= {f"pca_{k}": v for k, v in pca.items()}
     if options.report is not None:
         figures["report"] = _report(trained, record, run, scores, verdict, truth, figures, pca, options)
-    columns = _columns(record, scores, verdict)
+    columns = _columns(trained, record, scores, verdict)
     if path is None:
         formats.write_csv(sys.stdout, columns)
     else:
@@ -143,14 +143,27 @@ def _scores(
             return inference.score(trained, record, run, bar, with_pca=with_pca, on_map=writer.write)
 
 
-def _columns(record: Record, scores: inference.Scores, verdict: Verdict) -> dict[str, NDArray[Any]]:
+def _columns(
+    trained: TrainedModel, record: Record, scores: inference.Scores, verdict: Verdict
+) -> dict[str, NDArray[Any]]:
     columns: dict[str, NDArray[Any]] = {"row": scores.row}
     if scores.start:
         starts = np.array(scores.start)
         names = ("start",) if starts.shape[1] == 1 else ("top", "left")
         columns |= {name: starts[:, i] for i, name in enumerate(names)}
+    if record.recorded is not None:
+        columns |= _where_and_when(trained, record, scores)
     columns |= {"score": scores.score, "p_value": verdict.p_values, "anomaly": verdict.flagged.astype(np.int8)}
     return columns | ({} if record.labels is None else {"label": record.labels[scores.row]})
+
+
+def _where_and_when(trained: TrainedModel, record: Record, scores: inference.Scores) -> dict[str, NDArray[Any]]:
+    """Of each row or window: the station, the time of its first point, and how much of it lies in gaps."""
+    first = np.array(scores.start)[:, 0] if scores.start else np.zeros_like(scores.row)
+    columns = common.where_and_when(record, scores.row, first / (record.sampling_rate or 1))
+    if record.recorded is not None and len(record.recorded.gaps):
+        columns["in_gap"] = common.gap_share(record, scores.row, first, np.full_like(first, trained.sample_shape[-1]))
+    return columns
 
 
 def _pca_figures(

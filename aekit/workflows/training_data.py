@@ -54,6 +54,7 @@ def open_parts(data: str, options: Mapping[str, Any], seed: int, per_sample: boo
     labels, target = options.get("labels"), options.get("target")
     record = common.open_part(data, "train", labels, target)
     assert record is not None, "every data set has a training part"
+    common.tell_gaps(record, talk)
     if record.target is not None and record.target.sample_shape != record.sample_shape:
         raise AekitError(
             f"{record.target.source}: a row has shape {times(record.target.sample_shape)}, the data's "
