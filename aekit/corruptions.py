@@ -114,7 +114,8 @@ def colour(batch: Batch, amount: float, generator: Generator) -> Batch:
     gain = frequency**power
 
     def coloured(tensor: Tensor) -> Tensor:
-        return torch.fft.irfft(torch.fft.rfft(tensor) * gain, n=tensor.shape[-1])
+        new: Tensor = torch.fft.irfft(torch.fft.rfft(tensor) * gain, n=tensor.shape[-1])
+        return new
 
     new = coloured(x)
     before, after = (_beside(v.flatten(1).norm(dim=1), x) for v in (x, new))

@@ -22,11 +22,11 @@ WAITS = {  # operations whose result, or whose shape, the host must wait for, or
 }  # fmt: skip
 
 
-class Waits(TorchDispatchMode):
+class Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Collects the operations that make the host wait for the device, and so cannot be recorded."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found: set[str] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -84,8 +84,13 @@ class WaveDecompNet(nn.Module):
         """The squared errors of both parts."""
         encoded = self._encoded(batch.x)
         signal, noise = self.signal(*encoded), self.noise(*encoded)
-        errors = (signal - batch.target).square().mean(), (noise - (batch.x - batch.target)).square().mean()
-        return {"loss": sum(errors), "signal_loss": errors[0].detach(), "noise_loss": errors[1].detach()}  # type: ignore[dict-item]
+        signal_loss = (signal - batch.target).square().mean()
+        noise_loss = (noise - (batch.x - batch.target)).square().mean()
+        return {
+            "loss": signal_loss + noise_loss,
+            "signal_loss": signal_loss.detach(),
+            "noise_loss": noise_loss.detach(),
+        }
 
 
 class _Decoder(nn.Module):

@@ -125,7 +125,14 @@ def seismograms(part: str, seed: int, count: int, length: int = SAMPLES) -> Seis
         *np.full((2, count), -1, np.int64),
         *np.full((3, count), np.nan),
     )
-    fields = (made.clean, made.p_index, made.s_index, made.snr_db, made.magnitude, made.distance)
+    fields: tuple[NDArray[Any], ...] = (
+        made.clean,
+        made.p_index,
+        made.s_index,
+        made.snr_db,
+        made.magnitude,
+        made.distance,
+    )
     for rows, (rng, quake_rng, noise_rng) in streams(part, seed, count, 3, ROWS):
         sensor = rng.integers(len(SENSORS), size=ROWS)
         present = rng.random(ROWS) >= NOISE_SHARE

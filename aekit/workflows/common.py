@@ -332,10 +332,10 @@ def check_outputs(options: Options, data: str, *outputs: Path | None) -> None:
     No output takes the place of the input or of another output, with --force neither.
     """
     report = None if options.report is None else Path(options.report)
-    named = [output.resolve() for output in (*outputs, report) if output is not None]
-    for output in named:
-        if named.count(output) > 1:
-            raise AekitError(f"{output}: is named for two outputs; give each a name of its own")
+    places = [output.resolve() for output in (*outputs, report) if output is not None]
+    for place in places:
+        if places.count(place) > 1:
+            raise AekitError(f"{place}: is named for two outputs; give each a name of its own")
     source = Path(data if Path(data).exists() else data.rpartition(":")[0])
     for output in (*outputs, report):
         if output is not None:

@@ -51,7 +51,7 @@ def score(
     if finds_picks(trained.network):
         if error_map is not None or options.report is not None or normal is not None or rule != "auto":
             raise AekitError(
-                f"{trained.source}: finds picks (--pick-thresholds); leave off --threshold, --normal, --map and --report"
+                f"{trained.source}: finds picks (--pick-thresholds); leave --threshold, --normal, --map, --report off"
             )
         figures = write_picks(trained, run, record, path, pick_thresholds, options, talk)
         return {**figures, "seconds": clock.seconds}
