@@ -120,7 +120,7 @@ def test_picks_tell_station_and_time(models: Path, tmp_path: Path) -> None:
     write_mseed(tmp_path / "two.mseed", *(trace(f"CH.{name}..HHZ", 600) for name in ("AAA", "BBB")))
     figures = result(tmp_path, "score", "two.mseed", *words)
     rows = table(tmp_path / "two.picks.csv")
-    assert len(rows) == figures["detections"] + figures["ps"] + figures["ss"] > 0
+    assert len(rows) == figures["detections"] + figures["p_picks"] + figures["s_picks"] > 0
     for row in rows:
         assert row["station"] == ("CH.AAA..HH", "CH.BBB..HH")[int(row["row"])]
         assert row["time"].endswith("Z")
