@@ -228,10 +228,7 @@ def parse_corruption(
     is left out where there is no shape. Raises UsageError for an unknown name or an amount that is not a number in
     range, AekitError for records that do not fit.
     """
-    names = "|".join(CORRUPTIONS)
-    chains = [
-        [_parse_one(part, sample_shape, rate) for part in re.split(rf"\+(?=(?:{names}):)", text)] for text in texts
-    ]
+    chains = [[_parse_one(part, sample_shape, rate) for part in re.split(r"\+(?=[a-z]+:)", text)] for text in texts]
     return tuple(tuple(step for step in chain if step is not None) for chain in chains)
 
 
@@ -259,7 +256,9 @@ def _records(text: str, place: str, sample_shape: tuple[int, ...] | None, rate: 
     except ValueError:
         snr = (math.nan, math.nan)
     if found is None or not snr[0] <= snr[1]:
-        raise UsageError(f"--corrupt {text}: a file of noise is needed, as in records:noise.npz:noise@-10..10 (dB)")
+        raise UsageError(
+            f"--corrupt {text}: a file of noise is needed, and LOW..HIGH in dB, as in records:n.npz@-10..10"
+        )
     if sample_shape is None:
         return None
     record = open_record(found[1])

@@ -62,8 +62,8 @@ class Seen:
 
     def _outside(self, trained: TrainedModel) -> str | None:
         """One line where values lie well outside the range of training: half its width for series; None else."""
-        if trained.kind == "table":
-            return None  # whose columns have a range each
+        if trained.kind == "table" or trained.normalisation.kind == "sample":
+            return None  # whose columns, or rows, have a range each
         low, high = trained.normalisation.low, trained.normalisation.high
         slack = 0.01 if trained.normalisation.kind == "range" else 0.5
         width = high - low

@@ -9,6 +9,7 @@ from scipy.signal import find_peaks
 
 THRESHOLDS = (0.3, 0.1, 0.1)  # of detection, P and S, as published
 KINDS = ("detection", "P", "S")
+SHORTEST = 0.2  # seconds of a detection
 APART = 1.0  # seconds between two picks of a kind; the likelier stays
 TOLERANCE = 0.5  # seconds by which a pick that counts as right may be off
 
@@ -37,6 +38,8 @@ def find_picks(
     above = np.concatenate([[False], probability[0] >= thresholds[0], [False]])
     edges = np.flatnonzero(above[1:] != above[:-1])
     for first, last in zip(edges[::2], edges[1::2], strict=True):  # the run is first .. last - 1
+        if last - first < SHORTEST * rate:
+            continue
         peak = first + int(probability[0, first:last].argmax())
         found.append((KINDS[0], first, last - 1, peak, 0))
     distance = max(1, round(APART * rate))

@@ -30,7 +30,8 @@ def train(
     corrupt: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME:AMOUNT; given twice, one is drawn per sample; a:0.1+b:0.2 applies both; none for none."
+            help="gaussian, speckle, dropout, uniform, cosine or gaps:AMOUNT, or records:FILE[:NAME][@LOW..HIGH], "
+            "noise mixed in at dB; given twice, one is drawn per sample; a:0.1+b:0.2 applies both; none for none."
         ),
     ] = None,
     target: Annotated[str | None, typer.Option(help="File or array with the clean counterpart of each row.")] = None,

@@ -206,6 +206,18 @@ def test_picks_move_with_their_sample() -> None:
     assert set(got.picks.sum(dim=2).flatten().tolist()) == {0.0, 1.0, 2.0}
 
 
+def test_a_chain_names_the_word_that_is_not_known() -> None:
+    with pytest.raises(UsageError, match="no corruption is called 'wind'"):
+        parse_corruption(["gaussian:0.2+wind:3"])
+
+
+def test_evaluation_sees_the_clean_samples_as_they_are() -> None:
+    train, judged = split(parse_corruption(["shift:0.9+gaussian:0.2+drop:0.5", "shift:0.9"]))
+    assert [len(chain) for chain in train] == [3, 1]
+    assert [len(chain) for chain in judged] == [1, 0]
+    assert split(parse_corruption(["shift:0.9+stretch:0.5"]))[1] == ()
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -56,6 +56,12 @@ def test_both_outputs_add_up_to_the_input(dtype: type, model: tuple[str, str], t
     np.testing.assert_allclose(cleaned + noise, noisy, rtol=1e-6, atol=1e-4)
 
 
+def test_two_outputs_of_one_name_are_refused(model: tuple[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    np.save(folder / "noisy.npy", np.zeros((3, 16)) + np.arange(16))
+    fails(folder, "denoise", "noisy.npy", "-o", "a.npy", "--noise-out", "a.npy", *model, says="named for two outputs")
+
+
 @pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (np.inf, "infinity")])
 def test_clean_data_with_gaps_is_refused(value: float, word: str, model: tuple[str, str], tmp_path: Path) -> None:
     folder = tmp_path / "work"

@@ -131,3 +131,21 @@ def test_what_is_missing_for_picks_is_told(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(8, 256)))
     says = "x.npy: the recipe eqtransformer learns from picks; put arrays p_index and s_index beside the data"
     fails(tmp_path, "train", "eqtransformer", "--data", "x.npy", says=says)
+
+
+def test_picks_that_cannot_be_are_named(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(4, 64))
+    np.savez(tmp_path / "seconds.npz", data=x, p_index=[1.5, 2, 3, 4])
+    fails(
+        tmp_path, "info", "seconds.npz", says="seconds.npz: p_index holds broken numbers; arrivals are told in points"
+    )
+    np.savez(tmp_path / "turned.npz", data=x, p_index=[1, 2, 30, 4], s_index=[5, 6, 7, 8])
+    fails(tmp_path, "info", "turned.npz", says="turned.npz: row 2: S arrives at 7, P at 30; S comes after P")
+    np.savez(tmp_path / "column.npz", data=x, p_index=[[1], [2], [-1], [4]])
+    assert result(tmp_path, "info", "column.npz")["picks"] == "3 P, 0 S"
+
+
+def test_a_detection_lasts() -> None:
+    probability = np.zeros((3, 500), np.float32)
+    probability[0, 100:110] = probability[0, 300:330] = 1
+    assert [pick.start for pick in found(probability)] == [3.0]

@@ -236,7 +236,13 @@ def with_picks(record: Record, contents: Contents, file: Path, data: str) -> Rec
             return record  # of another array of the file
         with reading(file):
             values = np.array(stored.read(0, len(record)), dtype=np.float64).reshape(-1)
-        columns.append(np.where((values >= 0) & (values < points), np.rint(values), -1))
+        if (values % 1 != 0).any():
+            raise AekitError(f"{file}: {name} holds broken numbers; arrivals are told in points of their row")
+        columns.append(np.where((values >= 0) & (values < points), values, -1))
+    p, s = columns
+    wrong = np.flatnonzero((p >= 0) & (s >= 0) & (s <= p))
+    if len(wrong):
+        raise AekitError(f"{file}: row {wrong[0]}: S arrives at {s[wrong[0]]:g}, P at {p[wrong[0]]:g}; S comes after P")
     return replace(record, picks=np.stack(columns, axis=1).astype(np.int64))
 
 

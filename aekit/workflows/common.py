@@ -219,7 +219,9 @@ def _load_if_fits(path: Path, record: Record, verb: str) -> TrainedModel | None:
 
 
 def _tell_windows(trained: TrainedModel, record: Record, talk: Talk) -> None:
-    if record.sample_shape != trained.sample_shape:
+    if record.sample_shape[1:] == trained.sample_shape[1:] and record.sample_shape != trained.sample_shape:
+        talk.say(f"the {record.sample_shape[0]} channels of a row are taken one by one")
+    elif record.sample_shape != trained.sample_shape:
         have, want = (times(shape[1:]) for shape in (record.sample_shape, trained.sample_shape))
         talk.say(f"rows of {have} are cut into windows of {want}, the model's samples")
 
@@ -230,8 +232,10 @@ def _run_of(trained: TrainedModel) -> str:
 
 def _finished(trained: TrainedModel, verb: str) -> bool:
     """Whether training came to its end, after which the model has what the verb needs beside the weights."""
+    if not trained.figures:
+        return False
     if verb == "score":
-        return trained.calibration is not None or (finds_picks(trained.network) and bool(trained.figures))
+        return trained.calibration is not None or finds_picks(trained.network)
     return verb != "generate" or trained.mixture is not None or hasattr(trained.network, "prior")
 
 
@@ -244,13 +248,17 @@ def check_serves(trained: TrainedModel, verb: str) -> None:
 
 def suggest(record: Record, verb: str) -> str:
     """The recipe to train for this kind of data."""
+    if record.picks is not None and verb == "score":
+        return "eqtransformer"
     if record.target is not None and record.kind == "series":
         return "trace"
     if record.kind == "image":
         return VERB_RECIPES[verb]
     if verb == "generate":
         return "vae"
-    return "denoising" if verb == "denoise" else "conv1d" if record.kind == "series" else "stacked"
+    if record.kind == "series":
+        return "unet" if verb == "denoise" else "conv1d"
+    return "denoising" if verb == "denoise" else "stacked"
 
 
 def _ready(trained: TrainedModel, options: Options) -> tuple[TrainedModel, Run]:

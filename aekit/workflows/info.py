@@ -81,6 +81,9 @@ def _data(thing: str, labels: str | None, report: str | None, force: bool) -> di
         "high": float(finite.max()) if finite.size else None,
         "rows_with_missing_values": len(samples) - len(finite),
         "labels": None if record.labels is None else _classes(record),
+        "picks": None
+        if record.picks is None
+        else f"{(record.picks[:, 0] >= 0).sum()} P, {(record.picks[:, 1] >= 0).sum()} S",
         "clean_counterpart": None if record.target is None else "yes",
         "normalisation": _normalisation(finite, record),
         "next": _next(thing, record),

@@ -157,6 +157,8 @@ def train(
             del told["error"], told["beta"]
         common.write_json(run / CONFIG_FILE, {"recipe": recipe, "data": data, "options": told})
     parameters = count_parameters(network)
+    if augment not in ("", "None", "none"):
+        talk.say(f"other clean samples by {augment} (--set augment=none for none)")
     talk.say(
         f"{recipe} on {data}: {len(parts.train)} rows, {len(parts.val)} held out, {parameters:,} parameters -> {run}"
     )
