@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import find_peaks
 
 THRESHOLDS = (0.3, 0.1, 0.1)  # of detection, P and S, as published
 KINDS = ("detection", "P", "S")
@@ -34,6 +33,8 @@ def find_picks(
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> list[Pick]:
     """What stands out of probability (3, T) in time order; spread (3, T) is its standard deviation, rate in Hz."""
+    from scipy.signal import find_peaks  # takes a second
+
     found = []
     above = np.concatenate([[False], probability[0] >= thresholds[0], [False]])
     edges = np.flatnonzero(above[1:] != above[:-1])
