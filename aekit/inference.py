@@ -181,9 +181,10 @@ class _Batches:
             started.append((some, self._start(windows)))
             done += len(some)
             if len(started) == IN_FLIGHT[self.run.device.type]:
-                yield _arrived(*started.popleft())
-        while started:
-            yield _arrived(*started.popleft())
+                batch, wait = started.popleft()
+                yield batch, wait()
+        for batch, wait in started:
+            yield batch, wait()
         self.seen.not_recorded = self.graphed.failure
 
     @torch.inference_mode()
@@ -192,10 +193,6 @@ class _Batches:
         if not raw.is_cuda or len(raw) < self.run.batch_size:
             return fetch(self.function(raw))
         return fetch(self.graphed(raw))
-
-
-def _arrived(spots: list[Spot], wait: Callable[[], list[NDArray[Any]]]) -> tuple[list[Spot], list[NDArray[Any]]]:
-    return spots, wait()
 
 
 # --- denoise ---------------------------------------------------------------------------------------------------------
@@ -336,8 +333,10 @@ def _scores_and_map(trained: TrainedModel, x: Tensor, precision: str) -> list[Te
     with precision_context(precision, x.device):
         output = trained.network(x)
     target = x if output.target is None else output.target
-    errors = error_map(ERRORS[trained.error], output.x_hat.float(), target, output.weight)
-    return [scores_of(trained, x, precision), errors]  # the scores are the same as without a map
+    error, x_hat = ERRORS[trained.error], output.x_hat.float()
+    in_one_pass = x.is_cuda and hasattr(trained.network, "error")  # with a map or without, the scores are the same
+    scores = scores_of(trained, x, precision) if in_one_pass else error(x_hat, target, output.weight).float()
+    return [scores, error_map(error, x_hat, target, output.weight)]
 
 
 def latent_shape(trained: TrainedModel, record: Record) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aekit.layers import conv
-from aekit.objectives import Phase
+from aekit.objectives import Phase, zeros
 from aekit.picks import KINDS
 from aekit.records import Batch, Output
 
@@ -41,7 +41,7 @@ class EQTransformer(nn.Module):
     def forward(self, x: Tensor) -> Output:
         """x_hat holds the probabilities of detection, P and S, (B, 3, T)."""
         logits = self.logits(x)
-        return Output(logits.sigmoid(), None, torch.zeros(len(x), device=x.device))
+        return Output(logits.sigmoid(), None, zeros(x))
 
     def logits(self, x: Tensor) -> Tensor:
         """(B, C, T) -> (B, 3, T)."""
