@@ -17,7 +17,11 @@ Model = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 Kernels = Annotated[
-    str, typer.Option("--kernels", help="auto is Triton on a GPU and torch elsewhere; triton or torch asks for one.")
+    str,
+    typer.Option(
+        "--kernels",
+        help="auto is Triton on a GPU where it is known to be quicker, else torch; triton or torch asks for one.",
+    ),
 ]
 Precision = Annotated[
     str | None, typer.Option("--precision", help="fp32, tf32 or bf16; else the one the model was trained with.")

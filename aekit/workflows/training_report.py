@@ -138,9 +138,12 @@ def training_page(
             names = None if parts.labels is None else parts.labels[rows]
             sections.append(reports.progress_section(_normalised(parts, rows), stages, parts.record.kind, names, rate))
         sections.append(_reconstructions(trained, parts, corruption))
-    chosen = {name: getattr(settings, name) for name in ("batch_size", "lr", "optimiser", "error", "precision", "seed")}
+    told = ["batch_size", "lr", "optimiser", "error", "precision", "seed"]
+    if hasattr(trained.network, "phases"):
+        told.remove("error")  # it has a loss of its own
+    chosen = {name: getattr(settings, name) for name in told}
     facts = {**figures, **chosen, "corruption": " or ".join(trained.corruption) or "none", "aekit": __version__}
-    return reports.page(f"{trained.recipe} on {trained.data}", facts, sections)
+    return reports.page(f"{trained.recipe} on {trained.data.rpartition('/')[2]}", facts, sections)
 
 
 def _loss_is(trained: TrainedModel) -> str | None:
