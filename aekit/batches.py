@@ -1,4 +1,4 @@
-"""Records -> windows -> normalised batches, and the way back to the file's units.
+"""Records -> normalised batches, and the way back to the file's units.
 
 Normalisation is chosen from the data, stored in the model and undone on the way out. Images become 0..1; series and
 tables become units of their standard deviation. Series whose rows differ in size by an order of magnitude carry a
@@ -8,8 +8,7 @@ scale each, since one scale would leave most of them invisible; a recipe may ask
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import product
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -255,90 +254,3 @@ def as_tensor(raw: Array) -> Tensor:
     wider = {np.dtype("bool"): np.uint8, np.dtype("uint16"): np.int32, np.dtype("uint32"): np.int64}
     native = raw.dtype.newbyteorder("=")
     return torch.from_numpy(np.ascontiguousarray(raw, dtype=wider.get(native, native)))
-
-
-# --- windows ---------------------------------------------------------------------------------------------------------
-
-
-def window_starts(length: int, window: int, hop: int) -> list[int]:
-    """Starts that cover 0..length; the last window ends at the end."""
-    starts = list(range(0, max(length - window, 0) + 1, hop))
-    if starts[-1] + window < length:
-        starts.append(length - window)
-    return starts
-
-
-def tiles(size: tuple[int, ...], window: tuple[int, ...], overlap: bool) -> list[tuple[slice, ...]]:
-    """Places of windows over a record's or picture's size (T,) or (H, W); with `overlap` each half over the next."""
-    axes = [window_starts(s, w, max(1, w // 2) if overlap else w) for s, w in zip(size, window, strict=True)]
-    return [tuple(slice(s, s + w) for s, w in zip(starts, window, strict=True)) for starts in product(*axes)]
-
-
-def overlap_weight(window: tuple[int, ...]) -> NDArray[np.float32]:
-    """Weights of a window's values in the overlap, positive everywhere: a squared sine along each axis."""
-    weight = np.ones(window, dtype=np.float32)
-    for axis, w in enumerate(window):
-        curve = np.sin(np.pi * (np.arange(w) + 0.5) / w) ** 2
-        weight *= curve.reshape([-1 if a == axis else 1 for a in range(len(window))]).astype(np.float32)
-    return weight
-
-
-def cut(sample: Array, places: list[tuple[slice, ...]]) -> Array:
-    """One long sample (C, ...) -> windows (K, C, ...)."""
-    return np.stack([sample[(slice(None), *place)] for place in places])
-
-
-def fits(sample_shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """Whether samples of one shape can be cut into windows of the wanted one: same channels, no side shorter."""
-    return (
-        len(sample_shape) == len(wanted)
-        and sample_shape[0] == wanted[0]
-        and all(have >= want for have, want in zip(sample_shape[1:], wanted[1:], strict=True))
-    )
-
-
-def channels_alone(record: Record) -> Record:
-    """A record in memory whose rows are the channels of the record's, one after the other."""
-    channels = record.sample_shape[0]
-    array = np.concatenate([samples.reshape(-1, 1, *samples.shape[2:]) for _, samples in chunks(record)])
-
-    def repeated(values: Array | None) -> Any:
-        return None if values is None else np.repeat(values, channels, axis=0)
-
-    target = None if record.target is None else channels_alone(record.target)
-    return replace(
-        record,
-        shape=array.shape,
-        read=lambda i, j: array[i:j],
-        channel_axis=1,
-        labels=repeated(record.labels),
-        target=target,
-        picks=repeated(record.picks),
-        recorded=None,
-    )
-
-
-def windows_of(record: Record, window: tuple[int, ...]) -> Record:
-    """A record of long rows as a record in memory of windows (C, ...) side by side, for training."""
-    if record.sample_shape == window:
-        return record
-    places = tiles(record.sample_shape[1:], window[1:], overlap=False)
-    parts = [cut(sample, places) for _, samples in chunks(record) for sample in samples]
-    array = np.concatenate(parts)
-    labels = None if record.labels is None else np.repeat(record.labels, len(places))
-    target = None if record.target is None else windows_of(record.target, window)
-    picks = None
-    if record.picks is not None:
-        starts = np.array([place[0].start for place in places])[:, None]
-        moved = record.picks[:, None] - starts  # (rows, windows, 2)
-        picks = np.where((record.picks[:, None] >= 0) & (moved >= 0) & (moved < window[1]), moved, -1).reshape(-1, 2)
-    return replace(
-        record,
-        shape=array.shape,
-        read=lambda i, j: array[i:j],
-        channel_axis=1,
-        labels=labels,
-        target=target,
-        picks=picks,
-        recorded=None,
-    )

@@ -1,13 +1,15 @@
 """Model + record -> arrays, a chunk at a time: peak memory does not grow with the number of rows.
 
 Rows longer than the model's sample are cut into windows, a batch at a time. What is denoised is put back together by
-weighted overlap; scores and latents come one per window. A row is read whole, so one long row sets the memory.
+weighted overlap; scores and latents come one per window. A row is read whole, so one long row sets the memory: that of
+the row as it is read and as it is written.
 On CUDA a batch is on its way there while the one before is computed and the one before that on its way back.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import islice
 from typing import Any
 
@@ -16,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aekit.batches import as_tensor, chunks, fits, overlap_weight, tiles, undo
+from aekit.batches import as_tensor, chunks, undo
 from aekit.errors import AekitError
 from aekit.graphs import Graphed
 from aekit.objectives import ERRORS, error_map
@@ -24,13 +26,12 @@ from aekit.records import Array, Output, Record, times
 from aekit.trained import TrainedModel
 from aekit.training import mix, precision_context
 from aekit.transfers import Upload, fetch
+from aekit.windows import Place, Spot, Windows, fits, float_for, ratio, windows
 
 BATCH = {"cpu": (1 << 20, 1024), "cuda": (1 << 22, 8192)}  # most values and samples where no batch size is asked for
 DRAWS = 10  # of a network that tells how sure it is by dropout
 IN_FLIGHT = {"cpu": 1, "cuda": 2}  # batches that are started before the first of them is waited for
 Progress = Callable[[int], None]  # told the rows done
-Place = tuple[slice, ...]  # of a window in a sample: channels, and along T, or H and W
-Spot = tuple[int | slice, ...]  # of a window in a chunk: row and place
 Function = Callable[[Tensor], list[Tensor]]  # samples as stored (B, C, ...), on the device -> what is asked of them
 
 
@@ -89,7 +90,8 @@ class Scores:
 def default_run(trained: TrainedModel, device: str, precision: str | None, batch_size: int | None) -> Run:
     where = pick_device(device)
     values, samples = BATCH[where.type]
-    fitting = min(samples, max(1, values // int(np.prod(trained.sample_shape))))
+    widest = getattr(trained.network, "widening", 1) * int(np.prod(trained.sample_shape))
+    fitting = min(samples, max(1, int(values / widest)))
     return Run(where, precision or trained.precision, batch_size or fitting)
 
 
@@ -102,9 +104,15 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def check_fits(trained: TrainedModel, record: Record) -> None:
-    """Raises AekitError where the record's rows are not, and do not hold, samples of the model."""
+def check_fits(trained: TrainedModel, record: Record, as_signal: bool = False) -> None:
+    """Raises AekitError where the record's rows are not, and do not hold, samples of the model.
+
+    What is taken `as_signal`, by a model for signals, may have another sampling rate, and be shorter than a sample.
+    """
     have, want = record.sample_shape, trained.sample_shape
+    as_signal = as_signal and takes_signals(trained) and len(have) == 2
+    if as_signal:
+        have = (have[0], max(have[1], want[1]))
     if _each_channel(trained) and len(have) == len(want):
         have, want = (1, *have[1:]), (1, *want[1:])
     table = "table" in (record.kind, trained.kind)  # whose columns have a meaning each
@@ -119,7 +127,7 @@ def check_fits(trained: TrainedModel, record: Record) -> None:
             f"{', '.join(trained.columns)}; give these columns in this order"
         )
     rates = record.sampling_rate, trained.sampling_rate
-    if None not in rates and not np.isclose(rates[0] or 0, rates[1] or 0, rtol=1e-3):
+    if not as_signal and None not in rates and not np.isclose(rates[0] or 0, rates[1] or 0, rtol=1e-3):
         raise AekitError(
             f"{record.source}: sampling rate is {rates[0]:g} Hz, the model expects {rates[1]:g} Hz; resample the file"
         )
@@ -130,12 +138,19 @@ def _each_channel(trained: TrainedModel) -> bool:
     return getattr(trained.network, "each_channel", False)
 
 
-def _places(trained: TrainedModel, record: Record, overlap: bool) -> list[Place]:
-    """Where windows lie in each row, one place where a row is a sample; raises AekitError where rows do not fit."""
-    check_fits(trained, record)
-    channels, *size = record.sample_shape
-    parts = [slice(i, i + 1) for i in range(channels)] if _each_channel(trained) else [slice(None)]
-    return [(part, *place) for part in parts for place in tiles(tuple(size), trained.sample_shape[1:], overlap)]
+def takes_signals(trained: TrainedModel) -> bool:
+    """Whether the model makes of a signal of any length another one: it is told apart from noise at every point."""
+    return trained.kind == "series" and getattr(trained.network, "any_length", False)
+
+
+def _windows(trained: TrainedModel, record: Record, overlap: bool) -> Windows:
+    """Where windows lie in each row, one place where a row is a sample; raises AekitError where rows do not fit.
+
+    With `overlap` what is found is laid back over the rows, which are then taken as signals.
+    """
+    check_fits(trained, record, as_signal=overlap)
+    rate = ratio(trained.sampling_rate, record.sampling_rate) if overlap else Fraction(1)
+    return windows(record.sample_shape, trained.sample_shape, _each_channel(trained), overlap, rate)
 
 
 @dataclass
@@ -200,7 +215,7 @@ class _Batches:
 
 def denoise(trained: TrainedModel, record: Record, run: Run, seen: Seen, progress: Progress) -> Iterator[Array]:
     """The record's rows without the noise, (rows, *item) a chunk at a time, float, in the file's units."""
-    places = _places(trained, record, overlap=True)
+    cut = _windows(trained, record, overlap=True)
 
     def function(raw: Tensor) -> list[Tensor]:
         result = _forward(trained, raw, run)
@@ -208,29 +223,15 @@ def denoise(trained: TrainedModel, record: Record, run: Run, seen: Seen, progres
 
     batches = _Batches(function, run, seen)
     for start, samples in chunks(record):
-        cleaned = _denoise(batches, samples, places) if len(places) == 1 else _denoise_long(batches, samples, places)
-        yield record.from_samples(cleaned)
+        given = cut.samples(samples)
+        found = batches(given, cut.places)
+        if len(cut.places) == 1:
+            parts = [cleaned for _, (cleaned,) in found]
+            cleaned = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        else:
+            (cleaned,) = cut.overlaid(found, given.shape, float_for(samples))
+        yield record.from_samples(cut.rows(cleaned, samples.shape[-1]))
         progress(start + len(samples))
-
-
-def _denoise(batches: _Batches, samples: Array, places: list[Place]) -> Array:
-    parts = [cleaned for _, (cleaned,) in batches(samples, places)]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _denoise_long(batches: _Batches, samples: Array, places: list[Place]) -> Array:
-    """The windows' weighted mean where they overlap, in float32 unless the samples are of a wider type."""
-    weight = overlap_weight(tuple(along.stop - along.start for along in places[0][1:]))
-    total = np.zeros(samples.shape[2:], np.float32)
-    for channels, *place in places:
-        if channels == places[0][0]:
-            total[tuple(place)] += weight
-    cleaned = np.zeros(samples.shape, np.result_type(samples.dtype, np.float32))
-    for spots, (windows,) in batches(samples, places):
-        for spot, values in zip(spots, windows, strict=True):
-            cleaned[spot] += values * weight
-    cleaned /= total
-    return cleaned
 
 
 # --- score and embed -------------------------------------------------------------------------------------------------
@@ -249,7 +250,7 @@ def score(
     `on_map` is given the model's error of every value, (rows, *item) a chunk at a time; its mean over a row, or window,
     is the score.
     """
-    places = _places(trained, record, overlap=False)
+    places = _windows(trained, record, overlap=False).places
     count = len(record) * len(places)
     score = np.empty(count, np.float32)  # at once: small arrays kept from among the large ones hold their memory
     pca = trained.pca.to(run.device) if with_pca and trained.pca is not None else None
@@ -293,10 +294,10 @@ def probabilities(
 ) -> Iterator[tuple[int, NDArray[np.floating], NDArray[np.floating]]]:
     """Of each row: its number, the probabilities (3, T) of detection, P and S, and their spread over the draws.
 
-    Rows longer than the model's sample are cut into windows that overlap, and the windows' weighted means are told.
+    They are told at the model's sampling rate. Rows longer than its sample are cut into windows that overlap, and the
+    windows' weighted means are told.
     """
-    places = _places(trained, record, overlap=True)
-    weight = overlap_weight(trained.sample_shape[1:])
+    cut = _windows(trained, record, overlap=True)
 
     def function(raw: Tensor) -> list[Tensor]:
         x, _, _ = trained.normalisation.apply(raw)
@@ -307,15 +308,10 @@ def probabilities(
     batches = _Batches(function, replace(run, batch_size=max(1, run.batch_size // DRAWS)), seen)
     for start, samples in chunks(record):
         torch.manual_seed(mix(seed, start))  # dropout draws from the global generator
-        mean, spread = (np.zeros((len(samples), 3, samples.shape[-1]), np.float32) for _ in range(2))
-        total = np.zeros((len(samples), 1, samples.shape[-1]), np.float32)
-        for spots, (means, spreads) in batches(samples, places):
-            for (row, _, along), m, s in zip(spots, means, spreads, strict=True):
-                mean[row, :, along] += m * weight
-                spread[row, :, along] += s * weight
-                total[row, :, along] += weight
+        given = cut.samples(samples)
+        mean, spread = cut.overlaid(batches(given, cut.places), (len(given), 3, *cut.size))
         for row in range(len(samples)):
-            yield start + row, mean[row] / total[row], spread[row] / total[row]
+            yield start + row, mean[row, :, : cut.points], spread[row, :, : cut.points]
 
 
 def scores_of(trained: TrainedModel, x: Tensor, precision: str) -> Tensor:
@@ -341,7 +337,7 @@ def _scores_and_map(trained: TrainedModel, x: Tensor, precision: str) -> list[Te
 
 def latent_shape(trained: TrainedModel, record: Record) -> tuple[int, int]:
     """Rows (or windows) and D of what `embed` gives."""
-    return len(record) * len(_places(trained, record, overlap=False)), latent_width(trained)
+    return len(record) * len(_windows(trained, record, overlap=False).places), latent_width(trained)
 
 
 def latent_width(trained: TrainedModel) -> int:
@@ -356,7 +352,7 @@ def embed(
     trained: TrainedModel, record: Record, run: Run, seen: Seen, progress: Progress
 ) -> Iterator[NDArray[np.float32]]:
     """Latent vectors (rows or windows, D), a chunk at a time."""
-    places = _places(trained, record, overlap=False)
+    places = _windows(trained, record, overlap=False).places
 
     def function(raw: Tensor) -> list[Tensor]:
         z = _forward(trained, raw, run).output.z

@@ -1,4 +1,4 @@
-"""Normalisation and back, faults in the data, windows and their overlap."""
+"""Normalisation and back, faults in the data."""
 
 from pathlib import Path
 
@@ -17,14 +17,9 @@ from aekit.batches import (
     check_finite,
     choose_normalisation,
     chunks,
-    fits,
-    overlap_weight,
     read_all,
-    tiles,
     to_rows,
     undo,
-    window_starts,
-    windows_of,
 )
 from aekit.errors import AekitError
 from aekit.records import guess_layout, record_of
@@ -152,49 +147,6 @@ def test_layout_is_guessed_from_the_shape(
     assert record.sample_shape == sample
     assert record.to_samples(array).shape == (5, *sample)
     np.testing.assert_array_equal(record.from_samples(record.to_samples(array)), array)
-
-
-@given(length=st.integers(1, 300), window=st.integers(1, 60), hop=st.integers(1, 60))
-@settings(max_examples=100, deadline=None)
-def test_windows_cover_the_record_and_stay_inside(length: int, window: int, hop: int) -> None:
-    window, hop = min(window, length), min(hop, window, length)
-    starts = window_starts(length, window, hop)
-    covered = np.zeros(length, bool)
-    for start in starts:
-        assert 0 <= start <= length - window
-        covered[start : start + window] = True
-    assert covered.all()
-    assert starts == sorted(set(starts))
-
-
-@given(size=st.tuples(st.integers(4, 40), st.integers(4, 40)), window=st.tuples(st.integers(1, 12), st.integers(1, 12)))
-@settings(max_examples=60, deadline=None)
-def test_weighted_overlap_gives_back_what_was_cut(size: tuple[int, int], window: tuple[int, int]) -> None:
-    window = (min(size[0], window[0]), min(size[1], window[1]))
-    picture = np.random.default_rng(0).normal(size=size)
-    weight, result, total = overlap_weight(window), np.zeros(size), np.zeros(size)
-    for place in tiles(size, window, overlap=True):
-        result[place] += picture[place] * weight
-        total[place] += weight
-    assert total.min() > 0
-    np.testing.assert_allclose(result / total, picture, atol=1e-12)
-
-
-def test_long_rows_become_windows_with_their_labels_and_targets() -> None:
-    array = np.arange(40.0).reshape(2, 20)
-    record = record_of(array, labels=np.array(["a", "b"]))
-    cut = windows_of(record, (1, 6))
-    assert cut.sample_shape == (1, 6)
-    np.testing.assert_array_equal(read_all(cut)[:4, 0, 0], [0, 6, 12, 14])
-    assert list(cut.labels if cut.labels is not None else []) == ["a"] * 4 + ["b"] * 4
-
-
-def test_only_samples_with_the_same_channels_and_no_shorter_side_fit() -> None:
-    assert fits((1, 30), (1, 30))
-    assert fits((1, 31), (1, 30))
-    assert not fits((1, 29), (1, 30))
-    assert not fits((2, 30), (1, 30))
-    assert not fits((1, 30, 30), (1, 30))
 
 
 def test_bytes_stay_bytes_on_the_device() -> None:

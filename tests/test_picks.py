@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from program import fails, result
 
-from aekit.batches import pick_maps, windows_of
+from aekit.batches import pick_maps
 from aekit.picks import find_picks, pick_figures
 from aekit.records import record_of, select
+from aekit.windows import windows_of
 
 RATE = 100.0
 

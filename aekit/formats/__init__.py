@@ -23,6 +23,7 @@ from aekit.formats.text_writers import cells, text_file
 from aekit.records import Array, Record
 
 ROWS_AT_ONCE = 1 << 15
+VALUES_AT_ONCE = 1 << 20
 ENDINGS = tuple(ending for ending in READERS if ending != FOLDER)
 
 
@@ -95,8 +96,11 @@ def cast(rows: Array, dtype: np.dtype[np.generic], place: str, first: int = 0) -
     top = np.array(highest, wide.dtype)
     if int(top) > highest:  # 2**63 - 1, say, is no float64
         top = np.nextafter(top, np.array(0, wide.dtype))
-    rounded = np.rint(wide)
-    whole_numbers: Array = np.clip(rounded, np.array(lowest, wide.dtype), top, out=rounded).astype(dtype)
+    whole_numbers = np.empty(wide.shape, dtype)
+    flat, given = whole_numbers.reshape(-1), wide.reshape(-1)
+    for start in range(0, len(flat), VALUES_AT_ONCE):
+        rounded = np.rint(given[start : start + VALUES_AT_ONCE])
+        flat[start : start + VALUES_AT_ONCE] = np.clip(rounded, np.array(lowest, wide.dtype), top, out=rounded)
     return whole_numbers
 
 

@@ -41,6 +41,7 @@ from aekit.formats._registry import (
 from aekit.records import Array, Recorded
 
 ORDER = "ZNE12"  # channels by their last letter; others follow by the alphabet
+VALUES_AT_ONCE = 1 << 20
 MOST_MADE_UP = 1 << 25  # values that gaps may add to a file, unless that is less than three for each recorded one
 RATE_TOLERANCE = 1e-6  # a day at 100 Hz is off by nine points
 SPAN_TOLERANCE = 1.0  # seconds, or one point, by which stations may differ in length and still be rows of one array
@@ -268,8 +269,11 @@ def _holds(encoding: str, values: Array) -> bool:
     """Whether an encoding of whole numbers can hold int32 values: those of Steim hold differences."""
     if encoding not in INTEGERS or encoding == "INT32":
         return encoding == "INT32"
-    wide = values.astype(np.int64)
-    if encoding != "INT16":
-        wide = np.diff(wide, prepend=0)
     bits = {"INT16": 15, "STEIM2": 29, "STEIM1": 31}[encoding]
-    return bool((wide >= -(1 << bits)).all() and (wide < 1 << bits).all())
+    for start in range(0, len(values), VALUES_AT_ONCE):
+        wide = values[max(start - 1, 0) : start + VALUES_AT_ONCE].astype(np.int64)
+        if encoding != "INT16":
+            wide = np.diff(wide, prepend=wide[:1] if start else 0)
+        if wide.min(initial=0) < -(1 << bits) or wide.max(initial=0) >= 1 << bits:
+            return False
+    return True

@@ -23,6 +23,8 @@ class DeepDenoiser(nn.Module):
     verbs = ("denoise",)
     series_only = True
     each_channel = True
+    any_length = True
+    widening = 8  # the widest map holds so many values for each of a sample
 
     def __init__(
         self,

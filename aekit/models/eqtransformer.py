@@ -24,6 +24,7 @@ class EQTransformer(nn.Module):
     verbs = ("score",)
     series_only = True
     finds_picks = True
+    any_length = True
 
     def __init__(self, sample_shape: tuple[int, ...], recurrent: int = 2, dropout: float = 0.1, output: str = "none"):
         super().__init__()

@@ -18,6 +18,7 @@ class UNet(nn.Module):
     """The latent is the mean over all positions of the deepest map; a decoder without its skips would be another."""
 
     verbs = ("denoise", "score", "embed")
+    any_length = True
 
     def __init__(
         self,
@@ -32,6 +33,7 @@ class UNet(nn.Module):
         kernel_size = kernel_size or (7 if len(size) == 1 else 3)
         self.body = UNetBody(len(size), channels, channels, hidden, kernel_size, activation)
         self.output = ACTIVATIONS[output]()
+        self.widening = hidden[0] / channels
 
     def encode(self, x: Tensor) -> Tensor:
         return self.body.down(x)[-1].flatten(2).mean(2)  # (B, D)

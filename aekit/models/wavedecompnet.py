@@ -49,6 +49,7 @@ BOTTLENECKS: dict[str, Callable[[], nn.Module]] = {  # each (B, T, 64) -> the sa
 class WaveDecompNet(nn.Module):
     verbs = ("denoise",)
     series_only = True
+    any_length = True
 
     def __init__(self, sample_shape: tuple[int, ...], bottleneck: str = "lstm", output: str = "none"):
         super().__init__()

@@ -25,6 +25,7 @@ from aekit.layers import channels_last
 from aekit.records import Record, times
 from aekit.trained import TrainedModel
 from aekit.training import finds_picks
+from aekit.windows import ratio
 
 RUNS = Path("runs")
 MODEL_FILE = "model.safetensors"
@@ -185,7 +186,7 @@ def find_model(data: str, record: Record, verb: str, options: Options, talk: Tal
     if options.model is not None:
         trained = load_model(options.model)
         check_serves(trained, verb)
-        check_fits(trained, record)
+        check_fits(trained, record, _as_signal(trained, verb))
         _tell_windows(trained, record, talk)
         return _ready(trained, options)
     for path in newest_runs():
@@ -206,19 +207,40 @@ def _load_if_fits(path: Path, record: Record, verb: str) -> TrainedModel | None:
     try:
         trained = checkpoint.load(path)
         check_serves(trained, verb)
-        check_fits(trained, record)
+        check_fits(trained, record, _as_signal(trained, verb))
     except AekitError:
         return None
     # longer rows hold samples of the model too, but what they mean is known only where it was trained on such windows,
     # or where both tell their sampling rate, which is then the same
     told = record.sampling_rate is not None and trained.sampling_rate is not None
-    alike = trained.kind == record.kind and (
-        trained.sample_shape[1:] == record.sample_shape[1:] or trained.windowed or told
+    long_enough = record.sample_shape[1:] >= trained.sample_shape[1:]
+    alike = trained.kind == record.kind and ratio(trained.sampling_rate, record.sampling_rate) == 1
+    alike = alike and (
+        trained.sample_shape[1:] == record.sample_shape[1:] or (trained.windowed and long_enough) or told
     )
     return trained if alike and _finished(trained, verb) else None
 
 
+def _as_signal(trained: TrainedModel, verb: str) -> bool:
+    """Whether the verb gives back signals, as long as those that it is given."""
+    return verb == "denoise" or finds_picks(trained.network)
+
+
 def _tell_windows(trained: TrainedModel, record: Record, talk: Talk) -> None:
+    rate = ratio(trained.sampling_rate, record.sampling_rate)
+    if rate != 1:
+        lost = f", so what lies above {trained.sampling_rate / 2:g} Hz counts as noise" if rate < 1 else ""  # type: ignore[operator]
+        talk.say(
+            f"{record.source}: resampled from {record.sampling_rate:g} Hz to the model's {trained.sampling_rate:g} Hz, "
+            f"and back{lost}"
+        )
+        return
+    if record.sample_shape[-1] < trained.sample_shape[-1]:
+        talk.say(
+            f"rows of {record.sample_shape[-1]} points are shorter than the model's samples of "
+            f"{trained.sample_shape[-1]}: mirrored at their end to fill one"
+        )
+        return
     if record.sample_shape[1:] == trained.sample_shape[1:] and record.sample_shape != trained.sample_shape:
         talk.say(f"the {record.sample_shape[0]} channels of a row are taken one by one")
     elif record.sample_shape != trained.sample_shape:

@@ -9,19 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aekit.batches import (
-    Normalisation,
-    Rows,
-    channels_alone,
-    choose_normalisation,
-    chunks,
-    read_all,
-    to_rows,
-    windows_of,
-)
+from aekit.batches import Normalisation, Rows, choose_normalisation, chunks, read_all, to_rows
 from aekit.errors import AekitError, UsageError
 from aekit.records import Record, select, times
 from aekit.training import mix
+from aekit.windows import channels_alone, windows_of
 from aekit.workflows import common
 from aekit.workflows.common import Talk
 

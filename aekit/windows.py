@@ -1,0 +1,186 @@
+"""Rows of a record <-> samples of a model: windows of long rows, rows too short, rows at another sampling rate.
+
+Windows overlap by half and are put back together by weights that vanish at their edges, so that no seam shows.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from aekit.batches import chunks
+from aekit.records import Array, Record
+
+FINEST = 10_000  # of the whole numbers whose ratio stands for that of two sampling rates
+Place = tuple[slice, ...]  # of a window in a sample: channels, and along T, or H and W
+Spot = tuple[int | slice, ...]  # of a window in a chunk: row and place
+
+
+def window_starts(length: int, window: int, hop: int) -> list[int]:
+    """Starts that cover 0..length; the last window ends at the end."""
+    starts = list(range(0, max(length - window, 0) + 1, hop))
+    if starts[-1] + window < length:
+        starts.append(length - window)
+    return starts
+
+
+def tiles(size: tuple[int, ...], window: tuple[int, ...], overlap: bool) -> list[tuple[slice, ...]]:
+    """Places of windows over a record's or picture's size (T,) or (H, W); with `overlap` each half over the next."""
+    axes = [window_starts(s, w, max(1, w // 2) if overlap else w) for s, w in zip(size, window, strict=True)]
+    return [tuple(slice(s, s + w) for s, w in zip(starts, window, strict=True)) for starts in product(*axes)]
+
+
+def overlap_weight(window: tuple[int, ...]) -> NDArray[np.float32]:
+    """Weights of a window's values in the overlap, positive everywhere: a squared sine along each axis."""
+    weight = np.ones(window, dtype=np.float32)
+    for axis, w in enumerate(window):
+        curve = np.sin(np.pi * (np.arange(w) + 0.5) / w) ** 2
+        weight *= curve.reshape([-1 if a == axis else 1 for a in range(len(window))]).astype(np.float32)
+    return weight
+
+
+def cut(sample: Array, places: list[tuple[slice, ...]]) -> Array:
+    """One long sample (C, ...) -> windows (K, C, ...)."""
+    return np.stack([sample[(slice(None), *place)] for place in places])
+
+
+def fits(sample_shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether samples of one shape can be cut into windows of the wanted one: same channels, no side shorter."""
+    return (
+        len(sample_shape) == len(wanted)
+        and sample_shape[0] == wanted[0]
+        and all(have >= want for have, want in zip(sample_shape[1:], wanted[1:], strict=True))
+    )
+
+
+def channels_alone(record: Record) -> Record:
+    """A record in memory whose rows are the channels of the record's, one after the other."""
+    channels = record.sample_shape[0]
+    array = np.concatenate([samples.reshape(-1, 1, *samples.shape[2:]) for _, samples in chunks(record)])
+
+    def repeated(values: Array | None) -> Any:
+        return None if values is None else np.repeat(values, channels, axis=0)
+
+    target = None if record.target is None else channels_alone(record.target)
+    return replace(
+        record,
+        shape=array.shape,
+        read=lambda i, j: array[i:j],
+        channel_axis=1,
+        labels=repeated(record.labels),
+        target=target,
+        picks=repeated(record.picks),
+        recorded=None,
+    )
+
+
+def windows_of(record: Record, window: tuple[int, ...]) -> Record:
+    """A record of long rows as a record in memory of windows (C, ...) side by side, for training."""
+    if record.sample_shape == window:
+        return record
+    places = tiles(record.sample_shape[1:], window[1:], overlap=False)
+    parts = [cut(sample, places) for _, samples in chunks(record) for sample in samples]
+    array = np.concatenate(parts)
+    labels = None if record.labels is None else np.repeat(record.labels, len(places))
+    target = None if record.target is None else windows_of(record.target, window)
+    picks = None
+    if record.picks is not None:
+        starts = np.array([place[0].start for place in places])[:, None]
+        moved = record.picks[:, None] - starts  # (rows, windows, 2)
+        picks = np.where((record.picks[:, None] >= 0) & (moved >= 0) & (moved < window[1]), moved, -1).reshape(-1, 2)
+    return replace(
+        record,
+        shape=array.shape,
+        read=lambda i, j: array[i:j],
+        channel_axis=1,
+        labels=labels,
+        target=target,
+        picks=picks,
+        recorded=None,
+    )
+
+
+# --- rows as a model sees them ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where a model's samples lie in rows (B, C, ...) of a record, and how what it makes of them lies on the rows."""
+
+    places: list[Place]
+    size: tuple[int, ...]  # of a row that windows are cut from, (T,) or (H, W)
+    points: int  # along its last axis, without what fills a short row
+    rate: Fraction  # the model's sampling rate over the record's
+
+    def samples(self, rows: Array) -> Array:
+        """Rows as the windows are cut from them: at the model's rate, short ones mirrored at their end."""
+        if self.rate != 1:
+            rows = _resampled(rows, self.rate)
+        missing = self.size[-1] - self.points
+        return np.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, missing)], "reflect") if missing else rows
+
+    def rows(self, samples: Array, points: int) -> Array:
+        """The way back, to rows of so many points."""
+        samples = samples[..., : self.points]
+        return samples if self.rate == 1 else _resampled(samples, 1 / self.rate)[..., :points]
+
+    def overlaid(
+        self, found: Iterable[tuple[list[Spot], list[Array]]], shape: tuple[int, ...], dtype: DTypeLike = np.float32
+    ) -> list[Array]:
+        """What was found in windows, laid over each other: arrays (rows, C, *size) of a floating type."""
+        weight = overlap_weight(tuple(along.stop - along.start for along in self.places[0][1:]))
+        total = np.zeros(self.size, np.float32)
+        for channels, *place in self.places:
+            if channels == self.places[0][0]:
+                total[tuple(place)] += weight
+        laid: list[Array] = []
+        for spots, parts in found:
+            laid = laid or [np.zeros(shape, dtype) for _ in parts]
+            for whole, part in zip(laid, parts, strict=True):
+                for spot, values in zip(spots, part, strict=True):
+                    whole[spot] += values * weight
+        for whole in laid:
+            whole /= total
+        return laid
+
+
+def windows(
+    sample_shape: tuple[int, ...], window: tuple[int, ...], each_channel: bool, overlap: bool, rate: Fraction
+) -> Windows:
+    """Windows (C, ...) over rows of `sample_shape`, of each channel alone if asked for."""
+    channels, *size = sample_shape
+    if rate != 1:
+        size[-1] = max(1, -(-size[-1] * rate.numerator // rate.denominator))  # as scipy rounds it, up
+    points = size[-1]
+    size[-1] = max(points, window[-1])
+    parts = [slice(i, i + 1) for i in range(channels)] if each_channel else [slice(None)]
+    places = [(part, *place) for part in parts for place in tiles(tuple(size), window[1:], overlap)]
+    return Windows(places, tuple(size), points, rate)
+
+
+def ratio(wanted: float | None, given: float | None) -> Fraction:
+    """Of two sampling rates in Hz, 1 where one is not told or both are nearly the same."""
+    if wanted is None or given is None or np.isclose(wanted, given, rtol=1e-3):
+        return Fraction(1)
+    return Fraction(wanted / given).limit_denominator(FINEST)
+
+
+def float_for(rows: Array) -> np.dtype[np.floating]:
+    """The shortest type that holds every value of these rows exactly, float32 or float64."""
+    if rows.dtype.kind in "iu" and rows.dtype.itemsize == 4 and max(-int(rows.min()), int(rows.max())) < 1 << 24:
+        return np.dtype(np.float32)
+    return np.result_type(rows.dtype, np.float32)
+
+
+def _resampled(rows: Array, rate: Fraction) -> Array:
+    """Rows (..., T) at `rate` times their sampling rate, without aliases; float32, or float64 where they are wide."""
+    from scipy.signal import resample_poly  # takes a second
+
+    wide = rows.astype(float_for(rows), copy=False)
+    mean = wide.mean(axis=-1, keepdims=True)  # the filter's phases differ a little in what they make of an offset
+    found: Array = resample_poly(wide - mean, rate.numerator, rate.denominator, axis=-1, padtype="line") + mean
+    return found
