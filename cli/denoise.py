@@ -8,7 +8,9 @@ from aekit.cli import _options as shared
 
 
 def denoise(
-    data: Annotated[str, typer.Argument(metavar="INPUT", help="A file, a folder of images, or a named data set.")],
+    data: Annotated[
+        str, typer.Argument(metavar="INPUT", help="A file, a folder of files or of images, or a named data set.")
+    ],
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="Output; else INPUT.denoised.ENDING in this folder.")
     ] = None,

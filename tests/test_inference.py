@@ -86,6 +86,38 @@ def test_the_identity_gives_long_rows_back(dtype: type) -> None:
     np.testing.assert_allclose(cleaned, rows, rtol=1e-6, atol=1e-3)
 
 
+class Louder(nn.Module):
+    """Gives back each sample as many times louder as the mean of its points tells: windows contradict each other."""
+
+    def forward(self, x: Tensor) -> Output:
+        return Output(x * (1 + x.mean(dim=-1, keepdim=True)), None, zeros(x))
+
+
+def test_no_seam_shows_where_windows_contradict_each_other() -> None:
+    rng, window, t = np.random.default_rng(0), 100, np.arange(3000)
+    row = (2 + np.sin(t / 170) + 0.01 * rng.normal(size=3000)).astype(np.float32)[None]
+    steps = np.abs(np.diff(denoise(trained(Louder(), (1, window)), record_of(row))[0]))
+    assert steps.max() < 2 * np.abs(np.diff(row[0])).max() * 4  # the gain is at most 4
+    side_by_side = [part * (1 + part.mean()) for part in np.split(row[0], 30)]
+    jumps = np.abs(np.diff(np.concatenate(side_by_side)))
+    assert jumps.max() > 3 * steps.max()  # what the overlap prevents
+
+
+def test_signals_shorter_than_a_sample_and_at_another_rate_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ramp, "any_length", True, raising=False)
+    rows = np.sin(np.arange(70) / 9)[None].repeat(3, 0)
+    model = trained(Ramp(), (1, 100), sampling_rate=100.0)
+    np.testing.assert_allclose(denoise(model, record_of(rows, sampling_rate=100.0)), rows, rtol=1e-6)
+    slower = denoise(model, record_of(rows, sampling_rate=40.0))
+    assert slower.shape == rows.shape
+    np.testing.assert_allclose(slower[:, 5:-5], rows[:, 5:-5], atol=0.02)
+    with pytest.raises(AekitError, match="resample the file"):
+        inference.score(model, record_of(np.zeros((3, 100)), sampling_rate=40.0), RUN, unwatched)
+    monkeypatch.setattr(Ramp, "any_length", False)
+    with pytest.raises(AekitError, match="takes 1x100"):
+        denoise(model, record_of(rows, sampling_rate=100.0))
+
+
 def test_pictures_larger_than_the_model_are_tiled() -> None:
     rows = normal(2, 3, 11, 14)
     np.testing.assert_allclose(denoise(trained(Ramp(), (3, 4, 6)), record_of(rows)), rows, rtol=1e-5, atol=1e-6)

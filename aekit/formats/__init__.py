@@ -24,7 +24,25 @@ from aekit.records import Array, Record
 
 ROWS_AT_ONCE = 1 << 15
 VALUES_AT_ONCE = 1 << 20
+TEXT = (".txt", ".csv", ".tsv", ".arff")
 ENDINGS = tuple(ending for ending in READERS if ending != FOLDER)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The data files of a folder and the folders in it, by name; none where it holds images, rows of one array.
+
+    Text beside files of other formats is taken for notes and left out.
+    """
+    files = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and ending_of(path.name) in READERS
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    if any(ending_of(path.name) in images.ENDINGS for path in files):
+        return []
+    return [path for path in files if ending_of(path.name).removesuffix(".gz") not in TEXT] or files
 
 
 def missing_extras() -> dict[str, list[str]]:

@@ -16,6 +16,7 @@ from aekit.records import Array, Record, times
 from aekit.trained import TrainedModel
 from aekit.workflows import common
 from aekit.workflows.common import Clock, Options, Talk
+from aekit.workflows.folders import over_folder
 
 SHOWN = 6  # rows in the report
 NOTHING_DB = 0.5  # a signal-to-noise ratio that says that nothing was recovered
@@ -31,10 +32,14 @@ def denoise(
 ) -> dict[str, Any]:
     """Writes the denoised rows of `data` to `out` (<name>.denoised.<ending> by default); returns the figures.
 
+    A folder of files gives a folder of files, each denoised by itself.
     `noise_out` takes what was taken away, as floats: the input is the sum of both outputs. Where the clean data is
     known (`clean`, or a data set's own), also signal-to-noise ratios, correlation and explained variance.
     """
     options, talk, clock = options or Options(), talk or Talk(), Clock()
+    files = formats.files_in(Path(data)) if Path(data).is_dir() else []
+    if files:
+        return _denoise_folder(Path(data), files, out, clean, noise_out, options, talk)
     record = common.open_input(data)
     path = Path(out) if out is not None else common.default_out(data, "denoised", None, ".npy")
     noise = None if noise_out is None else Path(noise_out)
@@ -48,6 +53,31 @@ def denoise(
             "warning: the cleaned rows are hardly closer to the clean ones than zeros would be (0 dB): train longer"
         )
     return {**figures, "seconds": clock.seconds}
+
+
+def _denoise_folder(
+    folder: Path,
+    files: list[Path],
+    out: str | None,
+    clean: str | None,
+    noise_out: str | None,
+    options: Options,
+    talk: Talk,
+) -> dict[str, Any]:
+    if clean is not None:
+        raise AekitError(f"{folder}: is a folder of files; --clean is told for one file, so leave it off or name one")
+    place = Path(out) if out is not None else Path(f"{folder.resolve().name}.denoised")
+    rest = None if noise_out is None else Path(noise_out)
+    if rest is not None:
+        for file in files:
+            (rest / file.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+
+    def one(file: Path, cleaned: Path, options: Options, talk: Talk) -> dict[str, Any]:
+        noise = None if rest is None else str(rest / file.relative_to(folder))
+        return denoise(str(file), str(cleaned), None, noise, options, talk)
+
+    figures = over_folder(one, folder, files, place, None, options, talk)
+    return figures if rest is None else {**figures, "noise_out": str(rest)}
 
 
 def _denoise(

@@ -18,6 +18,7 @@ from aekit.trained import TrainedModel
 from aekit.training import finds_picks
 from aekit.workflows import common
 from aekit.workflows.common import Clock, Options, Talk
+from aekit.workflows.folders import over_folder
 from aekit.workflows.picks import write_picks
 
 if TYPE_CHECKING:
@@ -37,10 +38,14 @@ def score(
 ) -> dict[str, Any]:
     """Writes a row per sample (or window) to `out` (<name>.scores.csv by default, "-" is stdout).
 
-    A model that finds picks writes a row per detection and pick instead, above `pick_thresholds`.
+    A model that finds picks writes a row per detection and pick instead, above `pick_thresholds`. A folder of files
+    gives a folder of tables.
     """
     options, talk, clock = options or Options(), talk or Talk(), Clock()
     thresholds.parse_rule(rule)
+    files = formats.files_in(Path(data)) if Path(data).is_dir() else []
+    if files:
+        return _score_folder(Path(data), files, out, rule, normal, labels or error_map, options, talk, pick_thresholds)
     record = common.open_input(data, labels)
     trained, run = common.find_model(data, record, "score", options, talk)
     suffix = "picks" if finds_picks(trained.network) else "scores"
@@ -70,6 +75,27 @@ def score(
     with together():
         figures = _score(trained, run, record, path, rule, anomalous, error_map, options, talk)
     return {**figures, "seconds": clock.seconds}
+
+
+def _score_folder(
+    folder: Path,
+    files: list[Path],
+    out: str | None,
+    rule: str,
+    normal: str | None,
+    other: str | None,
+    options: Options,
+    talk: Talk,
+    pick_thresholds: tuple[float, float, float],
+) -> dict[str, Any]:
+    if out == "-" or other is not None:
+        raise AekitError(f"{folder}: is a folder of files; leave --labels, --map and -o - off, or name one file")
+    place = Path(out) if out is not None else Path(f"{folder.resolve().name}.scores")
+
+    def one(file: Path, table: Path, options: Options, talk: Talk) -> dict[str, Any]:
+        return score(str(file), str(table), rule, None, normal, None, options, talk, pick_thresholds)
+
+    return over_folder(one, folder, files, place, ".csv", options, talk)
 
 
 def _score(
