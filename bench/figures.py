@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 import plain
-import radio_baselines
-import seismic_baselines
+import signals
 import torch
-from numpy.typing import NDArray
+from common import RESULTS, Array, Row, row, rows_of, train
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
@@ -31,25 +30,7 @@ from aekit.recipes import RECIPES
 from aekit.records import Batch
 from aekit.workflows import Options, Talk
 
-RESULTS = Path(__file__).parent / "results"
 SEEDS = range(5)
-Array = NDArray[Any]
-Row = dict[str, object]
-
-
-def row(data: str, model: str, figure: str, value: float, target: str = "", note: str = "") -> Row:
-    print(f"{data:24} {model:28} {figure:30} {value:.6g} {target} {note}", flush=True)
-    return {"data": data, "model": model, "figure": figure, "value": f"{value:.6g}", "target": target, "note": note}
-
-
-def train(folder: Path, recipe: str, data: str, name: str = "", **options: Any) -> dict[str, Any]:
-    return workflows.train(recipe, data, options, out=str(folder / (name or f"{recipe}-run")), force=True)
-
-
-def images(data: str, part: str) -> Array:
-    record = open_dataset(data, part)  # type: ignore[arg-type]
-    assert record is not None
-    return np.array(record.read(0, len(record)))
 
 
 # --- MNIST ------------------------------------------------------------------------------------------------------------
@@ -91,7 +72,7 @@ def rotated(folder: Path) -> list[Row]:
     """Upright test digits against the same ones turned by 90 degrees, by `conv`."""
     if not (folder / "conv-run").exists():
         train(folder, "conv", "mnist", epochs=20, batch_size=64)
-    test = images("mnist", "test")
+    test = rows_of("mnist", "test")
     np.savez(
         folder / "turned.npz",
         x=np.concatenate([test, np.rot90(test, axes=(1, 2))]),
@@ -146,7 +127,7 @@ def mean_error(network: nn.Module, x: Array) -> float:
 def fashion(folder: Path) -> list[Row]:
     """5 epochs beside the plain loop of the tutorials; peak signal-to-noise ratio before and after denoising."""
     rows = []
-    x, test = images("fashion-mnist", "train"), images("fashion-mnist", "test")
+    x, test = rows_of("fashion-mnist", "train"), rows_of("fashion-mnist", "test")
     for recipe, lr, batch_size in (("stacked", 5e-3, 50), ("fully-conv", 1e-3, 50), ("undercomplete", 1e-4, 128)):
         figures = train(folder, recipe, "fashion-mnist", epochs=5, batch_size=batch_size)
         rows.append(row("fashion-mnist", recipe, "test MSE", figures["test_error"], note=f"{figures['seconds']:.0f} s"))
@@ -168,7 +149,7 @@ def fashion(folder: Path) -> list[Row]:
         train(folder, "denoising", "fashion-mnist", f"denoising {name}", corrupt=texts, epochs=5)
         rows += _psnr(folder, "fashion-mnist", test, texts, f"denoising {name}", f"denoising, {name}")
     train(folder, "conv", "mnist", "conv-5", epochs=5)
-    rows += _psnr(folder, "mnist", images("mnist", "test"), ["gaussian:0.2"], "conv-5", "conv, clean digits only")
+    rows += _psnr(folder, "mnist", rows_of("mnist", "test"), ["gaussian:0.2"], "conv-5", "conv, clean digits only")
     return rows
 
 
@@ -262,81 +243,13 @@ def _heartbeats(folder: Path, split: str, recipe: str, seeds: range, options: di
     return rows
 
 
-# --- radio ------------------------------------------------------------------------------------------------------------
-
-
-def radio(folder: Path) -> list[Row]:
-    """Pulses located within 10 samples of 500, and amplitude within 2 %, by `trace`, argmax and a matched filter."""
-    rows = []
-    for noise, published in (("original", 0.69), ("uniform", 0.95), ("cosine", 0.98)):
-        figures = train(folder, "trace", f"radio:{noise}")
-        record = open_dataset(f"radio:{noise}", "test")
-        assert record is not None
-        assert record.target is not None
-        noisy, signals = np.array(record.read(0, len(record))), np.array(record.target.read(0, len(record)))
-        gain = workflows.denoise(
-            f"radio:{noise}", str(folder / "radio.npy"), options=Options(model=str(folder / "trace-run"), force=True)
-        )
-        cleaned = np.load(folder / "radio.npy")
-        power = radio_baselines.noise_power(f"radio:{noise}")
-        for name, found in (
-            ("trace", radio_baselines.argmax(cleaned)),
-            ("argmax of the noisy trace", radio_baselines.argmax(noisy)),
-            ("matched filter", radio_baselines.matched_filter(noisy)),
-            ("whitened matched filter", radio_baselines.matched_filter(noisy, power)),
-        ):
-            located, measured, both = radio_baselines.shares(*found, signals)
-            target = f"> {published}" if name == "trace" else ""
-            note = f"{figures['seconds']:.0f} s" if name == "trace" else ""
-            rows.append(row(f"radio, {noise}", name, "located within 10 of 500", float(located), target, note))
-            rows.append(row(f"radio, {noise}", name, "amplitude within 2 %", float(measured)))
-            rows.append(row(f"radio, {noise}", name, "both", float(both)))
-        rows.append(row(f"radio, {noise}", "trace", "SNR gain, dB", gain["snr_gain_db"]))
-    return rows
-
-
-# --- seismograms ------------------------------------------------------------------------------------------------------
-
-
-def seismic(folder: Path) -> list[Row]:
-    """Real earthquakes in real noise: `deepdenoiser` on networks kept out, classical filters, and a mask that knows."""
-    signal, networks, noise = seismic_baselines.records()
-    noisy, scaled = seismic_baselines.mixtures(signal, noise[seismic_baselines.NOISE_KEPT :], 0)
-    cleaned, seconds = np.zeros_like(signal), 0.0
-    np.save(folder / "noise.npy", noise[: seismic_baselines.NOISE_KEPT])
-    rows = []
-    for fold in seismic_baselines.FOLDS:
-        out = np.isin(networks, fold)
-        np.save(folder / "clean.npy", signal[~out])
-        np.save(folder / "noisy.npy", noisy[out])
-        low, high = seismic_baselines.SNR
-        noises = [f"records:{folder / 'noise.npy'}@{low:g}..{high:g}"]
-        seconds += train(folder, "deepdenoiser", str(folder / "clean.npy"), corrupt=noises)["seconds"]
-        options = Options(model=str(folder / "deepdenoiser-run"), force=True)
-        workflows.denoise(str(folder / "noisy.npy"), str(folder / "cleaned.npy"), options=options)
-        cleaned[out] = np.load(folder / "cleaned.npy")
-        gain, correlation = seismic_baselines.figures(cleaned[out], signal[out], noisy[out])
-        note = f"correlation {correlation:.3f}, {int(out.sum())} records of {' '.join(fold)} kept out"
-        rows.append(row("seismic", "deepdenoiser, a fold", "SNR gain, dB", gain, note=note))
-    found = {"deepdenoiser": cleaned, "oracle mask": seismic_baselines.oracle_mask(signal, scaled)}
-    found |= {name: method(noisy) for name, method in seismic_baselines.METHODS.items()}
-    for name, result in found.items():
-        gain, correlation = seismic_baselines.figures(result, signal, noisy)
-        own = name == "deepdenoiser"
-        note = f"{len(seismic_baselines.FOLDS)} folds of networks, {seconds:.0f} s" if own else ""
-        rows.append(row("seismic", name, "SNR gain, dB", gain, ">= 9.2" if own else "", note))
-        rows.append(row("seismic", name, "correlation", correlation, ">= 0.92" if own else ""))
-    return rows
-
-
 SUBJECTS: dict[str, Callable[[Path], list[Row]]] = {
     "mnist": mnist,
     "undercomplete": undercomplete,
     "rotated": rotated,
     "fashion": fashion,
     "ecg5000": ecg5000,
-    "radio": radio,
-    "seismic": seismic,
+    **signals.SUBJECTS,
 }
 
 
