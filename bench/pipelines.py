@@ -1,6 +1,6 @@
 """Speed and memory of whole verbs on this machine, each beside the plain loop in the same run -> $OUT or results/.
 
-    AEKIT_DATA=<folder> python bench/pipelines.py speed memory      # on a CPU
+    AEKIT_DATA=<folder> python bench/pipelines.py speed memory archive      # on a CPU
     AEKIT_DATA=<folder> python bench/pipelines.py gpu
 
 `memory` writes and removes two files of 4 GiB in a temporary folder, `gpu` one of 0.9 GB. Run it on a machine that does
@@ -21,12 +21,14 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import obspy
 import plain
 import torch
 
 from aekit import kernels, workflows
 from aekit.graphs import Graphed
 from aekit.inference import scores_of
+from aekit.synthetic.seismic import SAMPLES, SAMPLING_RATE, seismograms
 from aekit.trained import TrainedModel
 from aekit.workflows import Options
 from aekit.workflows.common import load_model
@@ -195,6 +197,40 @@ def memory(folder: Path) -> list[Row]:
     return rows
 
 
+def archive(folder: Path) -> list[Row]:
+    """A day of three components at 100 Hz: seconds, peak resident memory and how much windows show at their edges."""
+    minutes = 24 * 60
+    made = seismograms("test", 0, minutes)
+    day = np.concatenate(list(made.clean + made.noise), axis=1) * 1e9  # (3, T), nm/s
+    np.save(folder / "day.npy", day[None])
+    traces = obspy.Stream()
+    for letter, values in zip("ZNE", day, strict=True):
+        header = {"network": "XX", "station": "DAY", "channel": f"HH{letter}", "sampling_rate": SAMPLING_RATE}
+        traces += obspy.Trace(np.rint(values).astype(np.int32), header)
+    traces.write(str(folder / "day.mseed"), format="MSEED")
+    del made, traces
+    for recipe in ("deepdenoiser", "eqtransformer"):
+        workflows.train(recipe, "seismic", {"steps": 60}, out=str(folder / recipe))
+    rows = []
+    for verb, recipe, files in (
+        ("denoise", "deepdenoiser", ("day.npy", "day.mseed")),
+        ("score", "eqtransformer", ("day.mseed",)),
+    ):
+        for name in files:
+            out = folder / (f"cleaned.{name}" if verb == "denoise" else "picks.csv")
+            words = [verb, str(folder / name), "--model", str(folder / recipe), "-o", str(out), "--force"]
+            peak, seconds = peak_memory(words)
+            what = f"{verb} {name}, 3 x {day.shape[1]:,} points"
+            rows.append(row(f"{what}, seconds", recipe, seconds))
+            rows.append(row(f"{what}, peak GiB", recipe, peak, target="<= 1 + model"))
+    bends = np.abs(np.diff(np.load(folder / "cleaned.day.npy")[0].astype(np.float64), 2))  # (3, T - 2)
+    hop = SAMPLES // 2  # windows begin and end at its multiples: a step there shows in the two bends before
+    stretches = bends[:, : bends.shape[1] // hop * hop].reshape(3, -1, hop)
+    seam = np.median(stretches[..., -2:] / np.median(stretches, axis=2, keepdims=True))
+    rows.append(row("seam in day.npy, bends at edges over others", "deepdenoiser", float(seam), target="1"))
+    return rows
+
+
 def peak_memory(words: list[str]) -> tuple[float, float]:
     """GiB and seconds of a command in a process of its own."""
     code = (
@@ -339,7 +375,7 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-SUBJECTS = {"speed": speed, "memory": memory, "gpu": gpu}
+SUBJECTS = {"speed": speed, "memory": memory, "archive": archive, "gpu": gpu}
 
 
 def main() -> None:
