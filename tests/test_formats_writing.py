@@ -222,3 +222,17 @@ def test_columns_as_csv(tmp_path: Path) -> None:
         write_columns(tmp_path / "s.csv", columns)
     with pytest.raises(AekitError, match=r"s\.npy: tables are written as \.csv or \.tsv"):
         write_columns(tmp_path / "s.npy", columns)
+
+
+@pytest.mark.parametrize("ending", [".npz", ".h5"])
+def test_known_arrivals_go_along(ending: str, tmp_path: Path) -> None:
+    picks = np.array([(3, 7), (2, -1)])
+    like = replace(record_of(np.zeros((2, 3, 20), np.float32), sampling_rate=100.0), picks=picks)
+    with create(tmp_path / f"a{ending}", like, like.shape, np.float32) as writer:
+        writer.write(np.ones(like.shape, np.float32))
+    found = open_record(tmp_path / f"a{ending}")
+    assert (found.shape, found.sampling_rate) == (like.shape, 100.0)
+    np.testing.assert_array_equal(found.picks, picks)
+    with create(tmp_path / f"b{ending}", like, (2, 5), np.float32) as writer:  # rows of another meaning
+        writer.write(np.ones((2, 5), np.float32))
+    assert open_record(tmp_path / f"b{ending}").picks is None

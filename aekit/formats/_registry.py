@@ -91,6 +91,14 @@ class Plan(NamedTuple):
         return self.like.labels if len(self.like) == self.shape[0] else None
 
     @property
+    def arrivals(self) -> dict[str, Array]:
+        """The points at which P and S arrive, by their names, where rows mean what those of `like` do."""
+        picks = self.like.picks
+        if picks is None or not self.alike or len(picks) != self.shape[0]:
+            return {}
+        return dict(zip(PICK_NAMES, picks.T, strict=True))
+
+    @property
     def names(self) -> Names:
         """Names of the arrays to write, "x" and "labels" where the input had none."""
         names = self.like.header if isinstance(self.like.header, Names) else Names()

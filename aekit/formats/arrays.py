@@ -194,6 +194,8 @@ def write_npz(path: Path, plan: Plan) -> Iterator[Put]:
             _write_member(archive, names.labels, np.asarray(plan.labels))
         if plan.alike and plan.like.sampling_rate is not None:
             _write_member(archive, "sampling_rate", np.array(plan.like.sampling_rate))
+        for name, points in plan.arrivals.items():
+            _write_member(archive, name, points)
         with archive.open(zipfile.ZipInfo(f"{names.data}.npy"), "w", force_zip64=True) as f:
             header = npy_header(plan.stored_shape, plan.dtype)
             with raw_writer(cast(BinaryIO, f), header, plan.dtype) as put:

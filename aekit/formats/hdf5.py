@@ -149,6 +149,8 @@ def write_h5(path: Path, plan: Plan) -> Iterator[Put]:
             data_set.attrs["sampling_rate"] = plan.like.sampling_rate
         if labels is not None:
             file.create_dataset(names.labels, data=labels.astype(object) if labels.dtype.kind == "U" else labels)
+        for name, points in plan.arrivals.items():
+            file.create_dataset(name, data=points)
         offset = data_set.id.get_offset()
     with path.open("r+b") as f:
         f.seek(offset)
