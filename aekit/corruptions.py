@@ -139,6 +139,13 @@ def drop(batch: Batch, amount: float, generator: Generator) -> Batch:
     return batch._replace(x=x * kept, target=batch.target * kept)
 
 
+def silence(batch: Batch, amount: float, generator: Generator) -> Batch:
+    """With probability `amount` there is no signal, nor are there picks: of paired data the noise alone is left."""
+    chosen = _chosen(batch.x, amount, generator)
+    picks = None if batch.picks is None else batch.picks * (1 - chosen)
+    return batch._replace(x=batch.x - chosen * batch.target, target=batch.target * (1 - chosen), picks=picks)
+
+
 @dataclass(eq=False)
 class Records:
     """x + a record (C, T) of noise, at a signal-to-noise ratio drawn from `snr`, in dB of power over the whole sample.
@@ -190,6 +197,7 @@ CHANGES: dict[str, Callable[[Batch, float, Generator], Batch]] = {
     "colour": colour,
     "reverse": reverse,
     "drop": drop,
+    "silence": silence,
 }
 
 
