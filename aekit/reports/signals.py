@@ -98,8 +98,9 @@ def _draw_spectrograms(
         axes.grid(False)
     bar = figure.colorbar(picture, ax=figure.axes, orientation="horizontal", aspect=45, fraction=0.02, pad=0.01)
     bar.set_label("power density (dB)", labelpad=1)
-    bar.solids.set_edgecolor("face")  # type: ignore[union-attr]
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    assert bar.solids is not None, "it is of a picture"
+    bar.solids.set_edgecolor("face")  # else the page shows through between the shades
+    bar.outline.set_visible(False)
     bar.ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
 
 
@@ -148,7 +149,7 @@ def picks_figure(found: Found, sampling_rate: float) -> Figure:
     handles: list[Patch | Line2D] = [Patch(color=HUES[KINDS[0]], alpha=0.4, label=KINDS[0])]
     handles += [Line2D([], [], color=HUES[kind], linewidth=1.5, label=kind) for kind in KINDS[1:]]
     if any(arrival >= 0 for arrival in found.known):
-        handles.append(Line2D([], [], color=INK, linewidth=0.9, linestyle=DASHED, label="known"))
+        handles.append(Line2D([], [], color=INK, linewidth=0.9, linestyle="--", label="known"))
     figure.legend(handles=handles, loc="outside upper left", ncols=4, columnspacing=1.2)
     return figure
 
@@ -157,7 +158,7 @@ def highest(y: Values) -> Values:
     """The places of a curve's highest values, one in each of so many stretches as a picture can show."""
     stretch = -(-len(y) // MOST_POINTS)
     padded = np.pad(y, (0, -len(y) % stretch), mode="edge").reshape(-1, stretch)
-    return np.minimum(padded.argmax(axis=1) + stretch * np.arange(len(padded)), len(y) - 1)
+    return np.asarray(np.minimum(padded.argmax(axis=1) + stretch * np.arange(len(padded)), len(y) - 1))
 
 
 @look()
