@@ -294,8 +294,7 @@ def probabilities(
 ) -> Iterator[tuple[int, NDArray[np.floating], NDArray[np.floating]]]:
     """Of each row: its number, the probabilities (3, T) of detection, P and S, and their spread over the draws.
 
-    They are told at the model's sampling rate. Rows longer than its sample are cut into windows that overlap, and the
-    windows' weighted means are told.
+    Rows longer than the model's sample are cut into windows that overlap, and the windows' weighted means are told.
     """
     cut = _windows(trained, record, overlap=True)
 
@@ -311,7 +310,7 @@ def probabilities(
         given = cut.samples(samples)
         mean, spread = cut.overlaid(batches(given, cut.places), (len(given), 3, *cut.size))
         for row in range(len(samples)):
-            yield start + row, mean[row, :, : cut.points], spread[row, :, : cut.points]
+            yield start + row, *(cut.curves(found[row], samples.shape[-1]) for found in (mean, spread))
 
 
 def scores_of(trained: TrainedModel, x: Tensor, precision: str) -> Tensor:

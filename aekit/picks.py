@@ -64,33 +64,50 @@ def pick_figures(
     time from P to S, and is not judged in rows that have but one of them; a pick is right where it is the nearest to an
     arrival and at most `tolerance` seconds off.
     """
-    whole = {row for row, arrivals in enumerate(known) if (arrivals >= 0).all() or (arrivals < 0).all()}
+    rows, errors = _by_row(picks), pick_errors(picks, known, rate)
     figures: dict[str, float | None] = {}
-    for i, kind in enumerate(KINDS):
-        mine = [pick for pick in picks if pick.kind == kind and (kind != "detection" or pick.row in whole)]
-        matched, errors, wanted = 0, [], 0
-        for row, (p, s) in enumerate(known):
-            here = [pick for pick in mine if pick.row == row]
-            if kind == "detection":
-                if p >= 0 and s >= 0:
-                    wanted += 1
-                    matched += any(pick.start <= s / rate and pick.end >= p / rate for pick in here)
-                continue
-            arrival = (p, s)[i - 1]
-            if arrival < 0:
-                continue
+    for kind, arrivals in zip(KINDS[1:], known.T, strict=True):
+        count = sum(pick.kind == kind for pick in picks)
+        off = errors[kind]
+        right = off[np.abs(off) <= tolerance]
+        figures |= _shares(kind, len(right), count, int((arrivals >= 0).sum()))
+        figures[f"{kind.lower()}_mean_error_seconds"] = float(right.mean()) if len(right) else None
+        figures[f"{kind.lower()}_mean_absolute_error_seconds"] = float(np.abs(right).mean()) if len(right) else None
+    matched = count = wanted = 0
+    for row, (p, s) in enumerate(known):
+        if (p >= 0) != (s >= 0):
+            continue
+        here = [pick for pick in rows.get(row, []) if pick.kind == KINDS[0]]
+        count += len(here)
+        if p >= 0:
             wanted += 1
-            off = [pick.start - arrival / rate for pick in here]
-            nearest = min(off, key=abs, default=np.inf)
-            if abs(nearest) <= tolerance:
-                matched += 1
-                errors.append(nearest)
-        precision = matched / len(mine) if mine else None
-        recall = matched / wanted if wanted else None
-        name = kind.lower()
-        figures[f"{name}_precision"], figures[f"{name}_recall"] = precision, recall
-        figures[f"{name}_f1"] = 2 * matched / (len(mine) + wanted) if len(mine) + wanted else None
-        if kind != "detection":
-            figures[f"{name}_mean_error_seconds"] = float(np.mean(errors)) if errors else None
-            figures[f"{name}_mean_absolute_error_seconds"] = float(np.mean(np.abs(errors))) if errors else None
-    return figures
+            matched += any(pick.start <= s / rate and pick.end >= p / rate for pick in here)
+    return _shares(KINDS[0], matched, count, wanted) | figures
+
+
+def pick_errors(picks: Sequence[Pick], known: NDArray[np.int64], rate: float) -> dict[str, NDArray[np.float64]]:
+    """Of P and S: how many seconds the pick nearest to each arrival is late, where its row has a pick of that kind."""
+    rows = _by_row(picks)
+    errors = {}
+    for kind, arrivals in zip(KINDS[1:], known.T, strict=True):
+        nearest = []
+        for row in np.flatnonzero(arrivals >= 0):
+            off = [pick.start - arrivals[row] / rate for pick in rows.get(int(row), []) if pick.kind == kind]
+            nearest += [min(off, key=abs)] if off else []
+        errors[kind] = np.array(nearest, dtype=np.float64)
+    return errors
+
+
+def _by_row(picks: Sequence[Pick]) -> dict[int, list[Pick]]:
+    rows: dict[int, list[Pick]] = {}
+    for pick in picks:
+        rows.setdefault(pick.row, []).append(pick)
+    return rows
+
+
+def _shares(kind: str, right: int, found: int, wanted: int) -> dict[str, float | None]:
+    return {
+        f"{kind.lower()}_precision": right / found if found else None,
+        f"{kind.lower()}_recall": right / wanted if wanted else None,
+        f"{kind.lower()}_f1": 2 * right / (found + wanted) if found + wanted else None,
+    }

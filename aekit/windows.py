@@ -128,6 +128,16 @@ class Windows:
         samples = samples[..., : self.points]
         return samples if self.rate == 1 else _resampled(samples, 1 / self.rate)[..., :points]
 
+    def curves(self, samples: Array, points: int) -> Array:
+        """The way back for curves without a spectrum, probabilities say: on straight lines, as no filter rings."""
+        samples = samples[..., : self.points]
+        if self.rate == 1:
+            return samples
+        at = np.minimum(np.arange(points) * float(self.rate), self.points - 1)
+        first = np.minimum(at.astype(np.int64), max(self.points - 2, 0))
+        low, high = samples[..., first], samples[..., np.minimum(first + 1, self.points - 1)]
+        return np.asarray(low + (high - low) * (at - first).astype(np.float32))
+
     def overlaid(
         self, found: Iterable[tuple[list[Spot], list[Array]]], shape: tuple[int, ...], dtype: DTypeLike = np.float32
     ) -> list[Array]:

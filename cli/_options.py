@@ -110,10 +110,11 @@ def _plain_track(description: str, total: int) -> Iterator[Callable[[int], None]
 
 
 def report(figures: dict[str, Any], as_json: bool, quiet: bool) -> None:
-    """The figures as one JSON object on stdout, or as lines on stderr."""
+    """The figures as one JSON object on stdout, or as lines on stderr, which leave out what is a table of its own."""
     if as_json:
         print(json.dumps(figures, allow_nan=False))
     elif not quiet:
+        figures = {name: value for name, value in figures.items() if not isinstance(value, dict)}
         width = max(map(len, figures))
         for name, value in figures.items():
             number = f"{value:,}" if isinstance(value, int) else f"{value:.6g}" if isinstance(value, float) else None

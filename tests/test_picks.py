@@ -1,5 +1,6 @@
 """Picks out of probabilities, and what they are worth."""
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from program import fails, result
 
 from aekit.batches import pick_maps
-from aekit.picks import find_picks, pick_figures
+from aekit.picks import Pick, find_picks, pick_errors, pick_figures
 from aekit.records import record_of, select
 from aekit.windows import windows_of
 
@@ -91,6 +92,15 @@ def test_figures_count_what_is_right() -> None:
     assert pick_figures([], known, RATE)["p_precision"] is None
 
 
+def test_errors_are_those_of_the_nearest_picks() -> None:
+    known = np.array([(500, 1000), (800, -1), (-1, -1), (700, 900)])
+    picks = [Pick(row, kind, start, start, 0.5, 0.1) for row, kind, start in
+             [(0, "P", 4.0), (0, "P", 5.25), (0, "S", 12.0), (1, "S", 8.0), (2, "P", 1.0), (3, "P", 6.9)]]  # fmt: skip
+    errors = pick_errors(picks, known, RATE)
+    assert errors["P"].tolist() == pytest.approx([0.25, -0.1])
+    assert errors["S"].tolist() == [2.0]
+
+
 def test_picks_go_along_with_their_rows_and_windows() -> None:
     record = record_of(np.zeros((2, 1, 100), np.float32))
     record = type(record)(**{**record.__dict__, "picks": np.array([(10, 70), (-1, 40)])})
@@ -110,6 +120,32 @@ def quakes(folder: Path) -> Path:
     return folder / "quakes.npz"
 
 
+def reported(folder: Path) -> None:
+    """What the page of picks says and shows: of short rows, of a long one, and where nothing is found."""
+    words = ("--force", "--model", "runs/eqtransformer-quakes-1", "--report", "p.html")
+    figures = result(folder, "score", "quakes.npz", *words)
+    page = (folder / "p.html").read_text()
+    assert figures["report"] == "p.html"
+    assert f"24 rows: {figures['detections']} detections" in page
+    assert all(word in page for word in ("<th", "mean absolute error", "Errors of picks", ">known<", "probability"))
+    assert page.count("<h3>Row ") == 6
+    data = np.load(folder / "quakes.npz")["data"]
+    np.savez(folder / "long.npz", data=data.reshape(1, 1, -1), sampling_rate=20.0)  # 307 seconds
+    figures = result(folder, "score", "long.npz", *words)
+    page = (folder / "p.html").read_text()
+    starts = [int(start) for start in re.findall(r"<h3>Row 0 · from (\d+) s", page)]
+    assert 2 <= len(set(starts)) <= 6
+    assert page.count("<h3>Row 0") <= 6
+    assert "mean absolute error" not in page
+    assert max(starts) <= 307 - 60
+    result(folder, "score", "quakes.npz", *words, "--pick-thresholds", "1,1,1")
+    page = (folder / "p.html").read_text()
+    assert "Nothing was found in 24 rows." in page
+    assert page.count("nothing found") == 12  # beside each title, and read aloud
+    for refused in (("--map", "m.npy"), ("--threshold", "3"), ("--normal", "1")):
+        fails(folder, "score", "quakes.npz", *words, *refused, says="leave --threshold, --normal, --map off")
+
+
 def test_score_writes_detections_and_picks_where_the_model_finds_them(tmp_path: Path) -> None:
     quakes(tmp_path)
     words = ("--set", "augment=none", "--epochs", "25", "--batch-size", "8")
@@ -123,6 +159,7 @@ def test_score_writes_detections_and_picks_where_the_model_finds_them(tmp_path: 
     ]
     assert figures["detection_recall"] > 0.8
     assert figures["thresholds"] == [0.3, 0.2, 0.2]
+    reported(tmp_path)
     np.savez(tmp_path / "two.npz", data=np.tile(np.load(tmp_path / "quakes.npz")["data"], 3), sampling_rate=20.0)
     longer = result(tmp_path, "score", "two.npz", "--model", "runs/eqtransformer-quakes-1")
     assert longer["detections"] > figures["detections"]

@@ -14,13 +14,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from PIL import Image
 from program import result, waves
+from scipy.signal import welch
 
 from aekit import reports
+from aekit.picks import Pick
 from aekit.reports.images import paint, shrink
 from aekit.reports.page import number
-from aekit.reports.style import HUES, PALETTE, shown
+from aekit.reports.signals import denoised_figure, error_histograms, highest, picks_figure
+from aekit.reports.style import BLUE, HUES, INK, PALETTE, RED, shown
 from aekit.reports.traces import MOST_POINTS, thin, time_axis
-from aekit.reports.values import bounds, classes, moments, snr_db, spectrum, spread
+from aekit.reports.values import bounds, classes, moments, snr_db, spectrogram, spectrum, spread
 
 RNG = np.random.default_rng(0)
 NASTY = ["<script>alert(1)</script>", "$x_2$", "_hidden", "", "a\x00b\nc", "q\"'&", "名前", "half \udcff", "x" * 300]
@@ -457,6 +460,113 @@ def test_a_sine_peaks_at_its_frequency_and_a_grating_at_its_period():
     radius, power = spectrum(grating, "image", None)
     assert radius[power.argmax()] == 1 / 8
     assert spectrum(np.zeros((1, 1, 4)), "series", None) is None
+
+
+@pytest.mark.parametrize("points", [9, 513, 2_000_000])
+def test_spectra_of_series_are_welchs(points):
+    x = np.random.default_rng(0).normal(size=(1, 2, points)).astype(np.float32)
+    frequency, power = welch(x.astype(float), 20.0, nperseg=min(points, 512))
+    got = spectrum(x, "series", 20.0)
+    assert got[0] == pytest.approx(frequency[1:])
+    assert got[1] == pytest.approx(power.mean(axis=(0, 1))[1:])
+
+
+@pytest.mark.parametrize("points", [512, 6000, 400_000])
+def test_spectrograms_tell_when_and_at_which_frequency(points):
+    rng = np.random.default_rng(0)
+    trace = 0.01 * rng.normal(size=points)
+    burst = slice(points // 2, points // 2 + points // 8)
+    trace[burst] += np.sin(2 * np.pi * 30 / 100 * np.arange(points))[burst]
+    power = spectrogram(trace, 100.0)
+    frequency = (1 + np.arange(len(power))) * 50 / len(power)
+    assert power.shape[1] <= 240
+    inside = power[:, power.shape[1] * 9 // 16]
+    assert frequency[inside.argmax()] == pytest.approx(30, abs=50 / len(power))
+    assert (power[:, : power.shape[1] * 7 // 16] < 1e-2 * inside.max()).all()
+    noise = spectrogram(rng.normal(size=points), 100.0)
+    assert noise[1:-1].mean() == pytest.approx(2 / 100, rel=0.2)  # white: the variance over the Nyquist frequency
+    assert np.isfinite(spectrogram(np.where(trace > 0.5, np.nan, trace), None)).all()
+
+
+@pytest.mark.parametrize(("points", "rate", "drawn"), [(600, 1e6, 3), (600, None, 3), (500, 1e6, 0)])
+def test_a_denoised_row_shows_traces_and_from_512_points_on_spectrograms_on_one_scale(points, rate, drawn):
+    rng = np.random.default_rng(0)
+    clean = np.sin(np.arange(2 * points).reshape(2, points))
+    noisy = clean + rng.normal(size=clean.shape)
+    figure = denoised_figure(noisy, 0.9 * clean, clean, "series", rate)
+    pictures = [axes.images[0] for axes in figure.axes if axes.images and axes.images[0].get_extent()[1] > 1]
+    assert len(pictures) == drawn
+    assert len({picture.get_clim() for picture in pictures}) == min(drawn, 1)
+    for picture in pictures:
+        assert picture.get_extent()[1] == pytest.approx(599)  # points, or µs
+        assert picture.get_extent()[3] == pytest.approx(0.5 if rate is None else 500, rel=0.05)
+        assert picture.axes.get_ylim() == (0, 0.5 if rate is None else 500)  # cycles per point, or kHz
+        assert picture.axes.get_ylabel() == ("1/point" if rate is None else "kHz")
+    assert [len(axes.lines) for axes in figure.axes[:3]] == [6, 4, 2]  # two channels of three, two and one
+    text, _ = check(reports.denoising_section(noisy[None], clean[None], "series", clean[None], rate))
+    assert ("spectrogram" in text) == bool(drawn)
+    assert "Spectrograms are of the first channel" in text or not drawn
+    assert "spectrogram" not in check(reports.denoising_section(noisy[None], clean[None], "table"))[0]
+
+
+def test_long_rows_are_drawn_whole_and_small():
+    noisy = np.random.default_rng(0).normal(size=(1, 1, 3_000_000)).astype(np.float32)
+    noisy[0, 0, 1_234_567] = 99
+    figure = denoised_figure(noisy[0], 0.5 * noisy[0], None, "series", 100.0)
+    for line in (line for axes in figure.axes[:3] for line in axes.lines):
+        assert len(line.get_xdata()) <= MOST_POINTS
+        assert line.get_xdata()[line.get_ydata().argmax()] == pytest.approx(12345.67, abs=51)
+    text, _ = check(reports.denoising_section(noisy, 0.5 * noisy, "series", None, 100.0))
+    assert len(text) < 500_000
+
+
+def found_at(p, s, known=(-1, -1), first=0, points=3000):
+    """A stretch at 100 Hz with picks at these seconds, and a detection between."""
+    probability = np.zeros((3, points))
+    picks = [Pick(7, "detection", p, s, 0.9, 0.1), Pick(7, "P", p, p, 0.8, 0.1), Pick(7, "S", s, s, 0.7, 0.1)]
+    for i, second in ((0, p), (1, p), (2, s)):
+        probability[i, round(second * 100) - first] = 0.8
+    return reports.Found("row 7", RNG.normal(size=(3, points)), first, probability, 0.1 + 0 * probability, picks, known)
+
+
+def test_picks_are_drawn_where_they_are():
+    figure = picks_figure(found_at(105.0, 109.0, (10520, 10880), first=10_000), 100.0)
+    for axes in figure.axes[:2]:
+        upright = {
+            (line.get_color(), round(line.get_xdata()[0], 6)) for line in axes.lines if len(line.get_xdata()) == 2
+        }
+        assert upright == {(BLUE, 105.0), (RED, 109.0), (INK, 105.2), (INK, 108.8)}
+        (shaded,) = axes.patches
+        assert (shaded.get_x(), shaded.get_x() + shaded.get_width()) == pytest.approx((105, 109))
+        assert axes.get_xlim() == pytest.approx((100, 129.99))
+    curves = [line for line in figure.axes[1].lines if len(line.get_xdata()) > 2]
+    peaks = [line.get_xdata()[line.get_ydata().argmax()] for line in curves]
+    assert peaks == pytest.approx([105.0, 105.0, 109.0])
+    assert all(line.get_ydata().max() == 0.8 for line in curves)  # thinned, but not lowered
+    (band, *_) = figure.axes[1].collections
+    assert band.get_paths()[0].vertices[:, 1].max() == pytest.approx(0.9)
+    assert highest(np.arange(7)).tolist() == list(range(7))
+    assert highest(np.r_[np.zeros(1300), 1]).max() == 1300
+
+
+def test_a_page_of_picks_tells_what_was_found_and_what_it_is_worth():
+    found = found_at(5.0, 9.0, (520, 880))
+    figures = {"p_precision": 0.5, "p_recall": 0.25, "p_mean_error_seconds": -0.125, "detection_f1": 1.0}
+    errors = {"P": np.array([-0.2, 0.1, 7.0]), "S": np.array([0.2])}
+    picks = reports.picks_section(1234, found.picks, (0.3, 0.1, 0.05), figures, errors)
+    text, reader = check(picks, reports.stretches_section([found], 100.0))
+    assert "1,234 rows: 1 detection, 1 pick of P, 1 of S." in picks.text
+    assert "S 0.05" in picks.text
+    assert picks.tables[0].rows[1] == ["P", 0.5, 0.25, None, -0.125, None]
+    assert "P (3, 1 of them farther off)" in "".join(reader.text)
+    assert text.count("<svg") == 2
+    bars = error_histograms(list(errors.items()), 0.5).axes[0].patches[0].get_data()
+    assert [float(bars.edges[i : i + 2].mean()) for i in np.flatnonzero(bars.values)] == pytest.approx([-0.2, 0.1])
+    unknown = reports.picks_section(5, [], (0.3, 0.1, 0.1), {})
+    assert unknown.text.startswith("Nothing was found in 5 rows.")
+    assert not unknown.tables
+    check(unknown, reports.stretches_section([found._replace(picks=[], known=[])], 100.0))
+    check(reports.picks_section(5, [], (0.3, 0.1, 0.1), {}, {"P": np.zeros(0), "S": np.zeros(0)}))
 
 
 def test_signal_to_noise_is_in_decibels():

@@ -7,15 +7,19 @@ from aekit.reports.sections import (
     data_section,
     denoising_section,
     embedding_section,
+    picks_section,
     progress_section,
     reconstruction_section,
     scores_section,
+    stretches_section,
     training_section,
     units_section,
 )
+from aekit.reports.signals import Found
 from aekit.reports.style import save_figure
 
 __all__ = [
+    "Found",
     "Picture",
     "Section",
     "Table",
@@ -24,11 +28,13 @@ __all__ = [
     "embedding_section",
     "latent_picture",
     "page",
+    "picks_section",
     "progress_section",
     "reconstruction_section",
     "sample_grid",
     "save_figure",
     "scores_section",
+    "stretches_section",
     "training_section",
     "units_section",
 ]

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
+from aekit.picks import KINDS, TOLERANCE, Pick
 from aekit.records import Kind
 from aekit.reports.charts import (
     bars,
@@ -25,6 +26,7 @@ from aekit.reports.charts import (
 )
 from aekit.reports.images import cell_pixels, paint, paint_difference, picture_rows
 from aekit.reports.page import Picture, Section, Table, number
+from aekit.reports.signals import FEWEST, Found, denoised_figure, error_histograms, picks_figure
 from aekit.reports.style import BLUE, DASHED, GREY, HUES, INK, ORANGE, RED, Colour, Style
 from aekit.reports.traces import Curve, band_figure, stacked_traces, trace_figure
 from aekit.reports.values import Classes, Values, bounds, classes, label_name, minus, moments, snr_db, spectrum, spread
@@ -251,7 +253,7 @@ def reconstruction_section(
     parts = [("input", x), ("corrupted", x_noisy), ("model", x_hat), ("PCA", x_hat_pca)]
     given = [(name, part) for name, part in parts if part is not None]
     limits, most = bounds(x, TAIL), cell_pixels(len(given) + 1)
-    scale = max(1e-30, *(abs(edge) for edge in bounds(minus(x_hat[order], x[order]), TAIL)))
+    scale = _full_colour(minus(x_hat[order], x[order]))
     pictures = []
     for i in order:
         words = [] if labels is None else [label_name(labels[i])]
@@ -282,43 +284,46 @@ def denoising_section(
 ) -> Section:
     """Noisy and cleaned samples (K, C, ...), what was taken away, and the power spectra of all."""
     spectra: list[tuple[str, Values, Values, str, Style]] = []
-    parts = (("noisy", noisy, GREY, "-"), ("cleaned", cleaned, BLUE, "-"), ("clean", clean, INK, DASHED))
+    parts = (("noisy", noisy, GREY, "-"), ("cleaned", cleaned, BLUE, "-"), ("clean", clean, ORANGE, DASHED))
     for name, part, colour, style in parts:
-        found = None if part is None else spectrum(part.astype(float), kind, sampling_rate)
+        found = None if part is None else spectrum(part, kind, sampling_rate)
         if found is not None:
             spectra.append((name, *found, colour, style))
     pictures = []
-    limits, most = bounds(noisy if clean is None else clean, TAIL), cell_pixels(4)
-    removed = minus(noisy, cleaned)
-    scale = max(1e-30, *(abs(edge) for edge in bounds(removed, TAIL)))
+    image = kind == "image"
+    scale = _full_colour(minus(noisy, cleaned)) if image else 0.0
+    limits, most = bounds(noisy if clean is None else clean, TAIL) if image else (0.0, 1.0), cell_pixels(4)
     for i in spread(len(noisy), MOST_SAMPLES // 2):
-        if kind == "image":
+        if image:
             given = [("clean", clean), ("noisy", noisy), ("cleaned", cleaned)]
             row = [paint(part[i], limits, most) for _, part in given if part is not None]
-            row.append(paint_difference(removed[i], most, scale))
+            row.append(paint_difference(minus(noisy[i], cleaned[i]), most, scale))
             figure = picture_rows([row], [*(name for name, part in given if part is not None), "removed"])
         else:
-            same = cleaned[[i]] if clean is None else np.stack([clean[i], cleaned[i]])
-            rows = [] if clean is None else [("clean", clean[i], INK, same)]
-            rows += [("noisy", noisy[i], GREY, noisy[[i]]), ("cleaned", cleaned[i], BLUE, same)]
-            figure = stacked_traces([*rows, ("removed", removed[i], GREY, noisy[[i]])], kind, sampling_rate)
+            figure = denoised_figure(noisy[i], cleaned[i], None if clean is None else clean[i], kind, sampling_rate)
         title = f"Sample {i + 1}"
         if clean is not None:
             before, after = (snr_db(clean[i], part[i]) for part in (noisy, cleaned))
             title += "" if math.isnan(before + after) else f" · {_decibels(before)} to {_decibels(after)} dB"
         pictures.append(Picture(figure, title))
     if spectra:
-        image = kind == "image"
         x_name = "cycles per pixel" if image else "cycles per sample" if sampling_rate is None else "frequency (Hz)"
         note = "Mean over the samples" + (" and all directions." if image else ".")
         pictures.append(Picture(spectrum_figure(spectra, x_name, "power density"), "Power spectra", note))
     text = "What was removed should look like noise: a signal seen in it was lost."
     text += " Decibels are of signal over noise, before and after." if clean is not None else ""
-    if kind == "image":
+    if image:
         text += f" Removed: red where the noisy picture is brighter, full colour at ±{number(scale)}."
     else:
-        text += " Noisy and removed share one scale" + (", clean and cleaned another." if clean is not None else ".")
+        text += " Grey: noisy. Blue: cleaned." + ("" if clean is None else " Pale orange, behind: clean.")
+        text += " Noisy and removed share one scale, the panel between has its own."
+    if kind == "series" and noisy.shape[-1] >= FEWEST:
+        text += " Spectrograms" + (" are of the first channel and" if noisy.shape[1] > 1 else "") + " share one scale."
     return Section("Denoising", text, pictures)
+
+
+def _full_colour(difference: Values) -> float:
+    return max(1e-30, *(abs(edge) for edge in bounds(difference, TAIL)))
 
 
 def scores_section(
@@ -386,6 +391,51 @@ def units_section(z: Values, labels: Values | None = None) -> Section:
     note = "Mean value of each unit; units sorted by the class in which they are highest."
     text = f"{_count(z.shape[1], 'unit')}, mean value {number(float(moments(z.reshape(-1, 1))[0][0]))}."
     return Section("Latent units", text, [Picture(figure, "Units by class", note)])
+
+
+def picks_section(
+    count: int,
+    picks: Sequence[Pick],
+    thresholds: Sequence[float],
+    figures: Mapping[str, object],
+    errors: Mapping[str, Values] | None = None,
+) -> Section:
+    """What was found in so many rows, and where the arrivals are known what it is worth.
+
+    figures are `pick_figures`'; errors are seconds by kind, of the picks nearest to the arrivals.
+    """
+    least = ", ".join(f"{kind} {value:g}" for kind, value in zip(KINDS, thresholds, strict=True))
+    found = [sum(pick.kind == kind for pick in picks) for kind in KINDS]
+    text = (
+        f"{_count(count, 'row')}: {_count(found[0], 'detection')}, {_count(found[1], 'pick')} of P, {found[2]:,} of S."
+    )
+    text = text if picks else f"Nothing was found in {_count(count, 'row')}."
+    text += f" Least probabilities: {least}."
+    if errors is None:
+        return Section("Picks", text)
+    text += f" A pick is right where it is at most {TOLERANCE:g} s off, and a detection where it touches P to S."
+    rows = []
+    for kind in KINDS:
+        names = ("precision", "recall", "f1", "mean_error_seconds", "mean_absolute_error_seconds")
+        rows.append([kind, *(figures.get(f"{kind.lower()}_{name}") for name in names)])
+    header = ["", "precision", "recall", "F1", "mean error (s)", "mean absolute error (s)"]
+    pictures = []
+    if any(len(off) for off in errors.values()):
+        note = (
+            f"Of each arrival the nearest pick of its row. Between the dashed lines, {TOLERANCE:g} s off, it is right."
+        )
+        pictures.append(Picture(error_histograms(list(errors.items()), TOLERANCE), "Errors of picks", note))
+    return Section("Picks", text, pictures, [Table(header, rows)])
+
+
+def stretches_section(stretches: Sequence[Found], sampling_rate: float) -> Section:
+    """Stretches of rows with the probabilities over time and what was found in them."""
+    pictures = [Picture(picks_figure(found, sampling_rate), found.title) for found in stretches]
+    text = (
+        "Each channel on its own scale. Bands about the probabilities: one standard deviation over the network's draws."
+    )
+    text += " Upright lines: picks of P and S. Shaded: detections. Dashed: arrivals that are known."
+    return Section("Examples", text, pictures)
 
 
 def _figures_table(figures: Mapping[str, object], pca_figures: Mapping[str, object] | None) -> list[Table]:

@@ -26,15 +26,16 @@ class Curve(NamedTuple):
     width: float = 1.1
 
 
-def time_axis(points: int, sampling_rate: float | None, kind: Kind) -> tuple[Values, str]:
-    """Where the values of a trace lie, and what the axis is called."""
+def time_axis(points: int, sampling_rate: float | None, kind: Kind, first: int = 0) -> tuple[Values, str]:
+    """Where the values of a trace lie that begins at the point `first`, and what the axis is called."""
     if kind == "table":
         return np.arange(1, points + 1), "column"
+    at = np.arange(first, first + points)
     if sampling_rate is None:
-        return np.arange(points), "time point"
+        return at, "time point"
     seconds = points / sampling_rate
     unit, per_second = next((u for u in TIME_UNITS if seconds * u[1] >= 1), TIME_UNITS[-1])
-    return np.arange(points) * per_second / sampling_rate, f"time ({unit})"
+    return at * per_second / sampling_rate, f"time ({unit})"
 
 
 def draw_traces(
@@ -45,13 +46,14 @@ def draw_traces(
     lanes_of: Values | None = None,
     shade: str | None = None,
     columns: Sequence[str] = (),
+    first: int = 0,
 ) -> None:
-    """Draw traces over each other, their channels in lanes.
+    """Draw traces over each other, their channels in lanes; they begin at the point `first`.
 
     `lanes_of` (N, C, T) says how high a lane is, else the curves do; `shade` fills the space between the first two.
     """
     channels, points = curves[0].trace.shape
-    t, name = time_axis(points, sampling_rate, kind)
+    t, name = time_axis(points, sampling_rate, kind, first)
     if lanes_of is None:
         lanes_of = np.stack([curve.trace for curve in curves])
     lanes = range(min(channels, MOST_LANES))
@@ -61,10 +63,10 @@ def draw_traces(
         low, high = bounds(lanes_of[:, c])
         drawn = []
         for trace, colour, style, width in curves:
-            y = np.where(np.isfinite(trace[c]), trace[c], np.nan).astype(float)
+            at, y = thin(t, trace[c])
+            y = np.where(np.isfinite(y), y, np.nan).astype(float)
             if channels > 1:
                 y = (y - low) / (high - low) - 1.15 * c
-            at, y = thin(t, y)
             drawn.append(y)
             marker = "o" if few or points == 1 else ""
             axes.plot(at, y, linestyle=style, color=colour, linewidth=dense * width, marker=marker, markersize=3)

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import welch
 
 from aekit.records import Kind
 
 Values = NDArray[Any]
+
+COLUMNS = 240  # of a spectrogram
+SEGMENTS = 2048  # of a spectrum or spectrogram that are looked at together
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def moments(values: Values) -> tuple[Values, Values]:
 def minus(a: Values, b: Values) -> Values:
     """a - b in float64: unsigned integers must not wrap round, and gaps stay gaps without a word."""
     with np.errstate(invalid="ignore"):
-        return np.asarray(a.astype(float) - b.astype(float))
+        return np.asarray(np.subtract(a, b, dtype=np.float64))
 
 
 def spread(count: int, most: int) -> NDArray[np.int64]:
@@ -97,13 +99,9 @@ def spread(count: int, most: int) -> NDArray[np.int64]:
 
 def spectrum(samples: Values, kind: Kind, sampling_rate: float | None) -> tuple[Values, Values] | None:
     """Frequency and power density, mean over samples (K, C, ...); None where there is too little to take one of."""
-    filled = np.where(np.isfinite(samples), samples, 0)
     if kind != "image":
-        points = samples.shape[-1]
-        if points < 8:
-            return None
-        frequency, power = welch(filled, sampling_rate or 1.0, nperseg=min(points, 512), axis=-1)
-        return frequency[1:], power.reshape(-1, len(frequency)).mean(axis=0)[1:]
+        return _series_spectrum(samples, sampling_rate or 1.0)
+    filled = np.where(np.isfinite(samples), samples, 0)
     height, width = samples.shape[-2:]
     if min(height, width) < 8:
         return None
@@ -116,9 +114,52 @@ def spectrum(samples: Values, kind: Kind, sampling_rate: float | None) -> tuple[
     return inside / min(height, width), total[inside] / count[inside]
 
 
+def _series_spectrum(samples: Values, rate: float) -> tuple[Values, Values] | None:
+    """Welch's, of samples (K, C, T) of any length."""
+    points = samples.shape[-1]
+    if points < 8:
+        return None
+    segment = min(points, 512)
+    hop, total, count = segment // 2, np.zeros(segment // 2), 0
+    for channel in (channel for sample in samples for channel in sample):
+        cuts = np.lib.stride_tricks.sliding_window_view(channel, segment)[::hop]
+        total += sum(_densities(cuts[i : i + SEGMENTS], rate).sum(axis=0) for i in range(0, len(cuts), SEGMENTS))
+        count += len(cuts)
+    return np.arange(1, segment // 2 + 1) * rate / segment, total / count
+
+
+def spectrogram(trace: Values, sampling_rate: float | None) -> Values:
+    """Power density (F, columns) of a trace (T,) over frequencies up to Nyquist's, zero left out, and over time.
+
+    Of a long trace each column is the mean of many segments, which overlap by half.
+    """
+    points = len(trace)
+    segment = int(np.clip(2 ** round(math.log2(2 * math.sqrt(points))), 16, 256))
+    columns = min(COLUMNS, points - segment + 1)
+    each = -(-2 * points // (segment * columns))
+    starts = np.linspace(0, points - segment, columns * each).astype(np.int64).reshape(columns, each)
+    cuts, step = np.lib.stride_tricks.sliding_window_view(trace, segment), max(1, SEGMENTS // each)
+    parts = [_densities(cuts[starts[i : i + step]], sampling_rate or 1.0).mean(axis=1) for i in range(0, columns, step)]
+    return np.concatenate(parts).T
+
+
+def _densities(cuts: Values, rate: float) -> Values:
+    """Power densities (..., F) of segments (..., points) without their means, by Hann's window; zero is left out."""
+    points = cuts.shape[-1]
+    cuts = np.where(np.isfinite(cuts), cuts, 0).astype(float)
+    window = np.hanning(points + 1)[:-1]
+    bins = np.fft.rfft((cuts - cuts.mean(axis=-1, keepdims=True)) * window)[..., 1:]
+    densities = (bins.real**2 + bins.imag**2) * 2 / (rate * np.square(window).sum())
+    if points % 2 == 0:
+        densities[..., -1] /= 2  # Nyquist's frequency is there but once
+    return np.asarray(densities)
+
+
 def snr_db(clean: Values, x: Values) -> float:
-    """Signal over noise in decibels: infinite without noise, NaN without signal."""
-    signal, noise = (float(np.nansum(np.square(part.astype(float)))) for part in (clean, minus(x, clean)))
+    """Signal over noise in decibels, of (C, ...): infinite without noise, NaN without signal."""
+    channels = list(zip(clean, x, strict=True))  # of a long row one by one
+    signal = sum(float(np.nansum(np.square(a.astype(float)))) for a, _ in channels)
+    noise = sum(float(np.nansum(np.square(minus(b, a)))) for a, b in channels)
     if signal == 0:
         return math.nan
     return 10 * math.log10(signal / noise) if noise > 0 else math.inf

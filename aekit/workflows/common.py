@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -372,11 +372,6 @@ def check_outputs(options: Options, data: str, *outputs: Path | None) -> None:
             check_free(output, options.force)
             if output.exists() and source.exists() and output.samefile(source):
                 raise AekitError(f"{output}: is the input itself; name another file with -o")
-
-
-def in_memory(record: Record, rows: NDArray[Any]) -> Record:
-    """The record with these rows (as stored) in place of its own."""
-    return replace(record, shape=rows.shape, read=lambda start, stop: rows[start:stop], labels=None, target=None)
 
 
 def warn(seen: Seen, trained: TrainedModel, talk: Talk) -> None:

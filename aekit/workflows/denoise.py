@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aekit import formats, inference
 from aekit.batches import check_finite
@@ -17,8 +16,10 @@ from aekit.trained import TrainedModel
 from aekit.workflows import common
 from aekit.workflows.common import Clock, Options, Talk
 from aekit.workflows.folders import over_folder
+from aekit.workflows.gain import Gain
 
 SHOWN = 6  # rows in the report
+MOST_VALUES = 1 << 24  # of these rows, unless a single one holds more
 NOTHING_DB = 0.5  # a signal-to-noise ratio that says that nothing was recovered
 
 
@@ -91,7 +92,9 @@ def _denoise(
     talk: Talk,
 ) -> dict[str, Any]:
     wide = np.result_type(record.dtype, np.float32)
-    seen, gain = inference.Seen(), _Gain()
+    seen, gain = inference.Seen(), Gain(record)
+    most = min(SHOWN, 1 + MOST_VALUES // max(1, record.values_per_row)) if options.report is not None else 0
+    shown: list[Array] = []
     done = 0
     with (
         formats.create(path, record, record.shape, record.dtype, options.force) as writer,
@@ -100,6 +103,8 @@ def _denoise(
     ):
         for cleaned in inference.denoise(trained, record, run, seen, bar):
             stored, stop = writer.write(cleaned), done + len(cleaned)
+            if done < most:
+                shown.append(stored[: most - done].copy())
             if rest is not None:
                 rest.write(np.subtract(record.read(done, stop), stored, dtype=wide))
             if truth is not None:
@@ -112,7 +117,7 @@ def _denoise(
     if noise is not None:
         figures["noise_out"] = str(noise)
     if options.report is not None:
-        figures["report"] = _report(trained, record, truth, run, options, figures)
+        figures["report"] = _report(trained, record, truth, np.concatenate(shown), options, figures)
     return figures
 
 
@@ -126,76 +131,26 @@ def _truth(clean: str | None, record: Record) -> Record | None:
     return truth
 
 
-class _Gain:
-    """Sums for figures: per row, averaged over the rows that hold a signal; ratios of powers are in dB."""
-
-    def __init__(self) -> None:
-        self.ratios: list[NDArray[np.float64]] = []  # (rows, 2), before and after
-        self.likeness: list[NDArray[np.float64]] = []  # (rows, 2), correlation with the truth, and explained variance
-        self.noisy = self.cleaned = self.values = self.peak = 0.0
-
-    def add(self, noisy: Array, cleaned: Array, truth: Array) -> None:
-        flat = [a.reshape(len(a), -1).astype(np.float64) for a in (noisy, cleaned, truth)]
-        before, after = ((flat[i] - flat[2]) ** 2 for i in (0, 1))
-        self.noisy += float(before.sum())
-        self.cleaned += float(after.sum())
-        self.values += flat[2].size
-        self.peak = max(self.peak, float(flat[2].max() - min(0.0, flat[2].min())))
-        holds = (flat[2].any(axis=1)) & before.any(axis=1) & after.any(axis=1)
-        power = (flat[2][holds] ** 2).sum(axis=1)
-        self.ratios.append(10 * np.log10(power[:, None] / np.stack([e[holds].sum(axis=1) for e in (before, after)], 1)))
-        self.likeness.append(_likeness(flat[1][holds], flat[2][holds]))
-
-    def figures(self) -> dict[str, float]:
-        """Signal-to-noise ratio and its gain over rows with a signal, peak ratio over all; zeros would give 0 dB."""
-        if not self.ratios or not self.cleaned or not self.noisy or not self.peak:
-            return {}
-        ratios = np.concatenate(self.ratios)
-        figures = {}
-        if len(ratios):
-            before, after = ratios.mean(axis=0)
-            figures = {"snr_gain_db": after - before, "snr_before_db": before, "snr_after_db": after}
-            correlation, explained = np.concatenate(self.likeness).mean(axis=0)
-            figures |= {"correlation": correlation, "explained_variance": explained}
-        for name, error in (("psnr_before_db", self.noisy), ("psnr_after_db", self.cleaned)):
-            figures[name] = 10 * np.log10(self.peak**2 * self.values / error)
-        return {name: round(float(value), 3) for name, value in figures.items()}
-
-
-def _likeness(cleaned: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of each row (rows, N): the correlation of both, 0 where one is constant, and 1 - var(difference) / var(truth)."""
-    a, b = (x - x.mean(axis=1, keepdims=True) for x in (cleaned, truth))
-    power = np.maximum((b * b).sum(axis=1), np.finfo(np.float64).tiny)
-    sizes = np.sqrt((a * a).sum(axis=1) * power)
-    correlation = np.divide((a * b).sum(axis=1), sizes, out=np.zeros(len(a)), where=sizes > 0)
-    return np.stack([correlation, 1 - ((a - b) ** 2).sum(axis=1) / power], axis=1)
-
-
 def _report(
     trained: TrainedModel,
     record: Record,
     truth: Record | None,
-    run: inference.Run,
+    cleaned: Array,
     options: Options,
     figures: dict[str, Any],
 ) -> str:
+    """Of the first rows, as they were written."""
     from aekit import reports  # matplotlib takes a second
 
-    count = min(SHOWN, len(record))
-    stored = np.array(record.read(0, count))
-    small = common.in_memory(record, stored)
-    parts = inference.denoise(trained, small, run, inference.Seen(), lambda done: None)
-    cleaned = formats.cast(np.concatenate(list(parts)), record.dtype, record.source)
     section = reports.denoising_section(
-        record.to_samples(stored),
+        record.to_samples(np.array(record.read(0, len(cleaned)))),
         record.to_samples(cleaned),
         record.kind,
-        None if truth is None else truth.to_samples(np.array(truth.read(0, count))),
+        None if truth is None else truth.to_samples(np.array(truth.read(0, len(cleaned)))),
         record.sampling_rate,
     )
     path = Path(str(options.report))
+    facts = {"recipe": trained.recipe, **{name: value for name, value in figures.items() if name != "spectra"}}
     with whole(path, options.force) as temporary:
-        temporary.write_text(
-            reports.page(f"{record.source}, denoised", {"recipe": trained.recipe, **figures}, [section])
-        )
+        temporary.write_text(reports.page(f"{record.source}, denoised", facts, [section]))
     return str(path)

@@ -1,6 +1,8 @@
 """score by a model that finds picks: detections and arrivals of P and S instead of a score per row."""
 
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,28 @@ from numpy.typing import NDArray
 
 from aekit import formats, inference
 from aekit.errors import AekitError
-from aekit.picks import KINDS, Pick, find_picks, pick_figures
+from aekit.files import whole
+from aekit.picks import KINDS, Pick, find_picks, pick_errors, pick_figures
 from aekit.records import Record
 from aekit.trained import TrainedModel
 from aekit.workflows.common import Options, Talk, gap_share, warn, where_and_when
+
+SHOWN = 6  # examples in the report
+LONG = 120.0  # seconds of a row that is not drawn whole
+STRETCH = 60.0  # seconds that are drawn of it
+BEFORE = 0.25  # share of them before what was found
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Part of a row that may be drawn, from the point `first` on; the lowest ranks are."""
+
+    rank: tuple[int, int]  # 0 with a detection, 1 with picks, 2 with nothing; its place among those of the row
+    row: int
+    first: int
+    probability: NDArray[np.floating]  # (3, T)
+    spread: NDArray[np.floating]
+    picks: list[Pick]  # of the whole row
 
 
 def write_picks(
@@ -24,15 +44,19 @@ def write_picks(
     options: Options,
     talk: Talk,
 ) -> dict[str, Any]:
-    """Writes a row per detection and pick to `path`, None is stdout; returns the figures."""
+    """Writes a row per detection and pick to `path`, None is stdout, and the report; returns the figures."""
     rate = record.sampling_rate or trained.sampling_rate
     if rate is None:
         raise AekitError(f"{record.source}: tells no sampling rate, without which picks have no time; add one, in Hz")
     picks: list[Pick] = []
+    shown: list[_Stretch] = []
     seen = inference.Seen()
     with talk.track("rows", len(record)) as bar:
         for row, mean, spread in inference.probabilities(trained, record, run, options.seed, seen):
-            picks += _recorded(find_picks(row, mean, spread, rate, thresholds), record, rate)
+            found = _recorded(find_picks(row, mean, spread, rate, thresholds), record, rate)
+            picks += found
+            if options.report is not None:
+                shown = sorted([*shown, *_stretches(row, mean, spread, found, rate)], key=lambda s: s.rank)[:SHOWN]
             bar(row + 1)
     warn(seen, trained, talk)
     detections, p, s = (sum(pick.kind == kind for pick in picks) for kind in KINDS)
@@ -46,8 +70,10 @@ def write_picks(
         "out": "-" if path is None else str(path),
     }
     if record.picks is not None:
-        found = pick_figures(picks, record.picks, rate)
-        figures |= {name: None if value is None else round(value, 4) for name, value in found.items()}
+        worth = pick_figures(picks, record.picks, rate)
+        figures |= {name: None if value is None else round(value, 4) for name, value in worth.items()}
+    if options.report is not None:
+        figures["report"] = _report(trained, record, rate, picks, shown, figures, options)
     columns = _columns(picks, record)
     if path is None:
         formats.write_csv(sys.stdout, columns)
@@ -76,3 +102,63 @@ def _columns(picks: list[Pick], record: Record) -> dict[str, NDArray[Any]]:
         "probability": np.array([pick.probability for pick in picks], dtype=np.float32),
         "uncertainty": np.array([pick.uncertainty for pick in picks], dtype=np.float32),
     }
+
+
+def _stretches(
+    row: int, probability: NDArray[np.floating], spread: NDArray[np.floating], picks: list[Pick], rate: float
+) -> Iterator[_Stretch]:
+    """The row, or of a long one what lies about its likeliest detections, else picks, else its highest probability."""
+    points, wide = probability.shape[1], round(STRETCH * rate)
+    detections = [pick for pick in picks if pick.kind == KINDS[0]]
+    rank = 0 if detections else 1 if picks else 2
+    if points <= LONG * rate:
+        yield _Stretch((rank, 0), row, 0, probability, spread, picks)
+        return
+    likeliest = sorted(detections or picks, key=lambda pick: -pick.probability)
+    places = [round(pick.start * rate) for pick in likeliest] or [int(probability.max(axis=0).argmax())]
+    taken: list[int] = []
+    for place in places:
+        first = min(max(0, place - round(BEFORE * wide)), points - wide)
+        if len(taken) < SHOWN and not any(other <= place < other + wide for other in taken):
+            part = slice(first, first + wide)
+            yield _Stretch((rank, len(taken)), row, first, probability[:, part].copy(), spread[:, part].copy(), picks)
+            taken.append(first)
+
+
+def _report(
+    trained: TrainedModel,
+    record: Record,
+    rate: float,
+    picks: list[Pick],
+    shown: list[_Stretch],
+    figures: dict[str, Any],
+    options: Options,
+) -> str:
+    from aekit import reports  # matplotlib takes a second
+
+    known, examples = record.picks, []
+    for stretch in shown:
+        part = slice(stretch.first, stretch.first + stretch.probability.shape[1])
+        samples = np.array(record.to_samples(record.read(stretch.row, stretch.row + 1))[0, :, part])
+        where = where_and_when(record, np.array([stretch.row]), np.array([stretch.first / rate]))
+        words = [f"Row {stretch.row}", *(str(value[0]) for value in where.values())]
+        words += [f"from {stretch.first / rate:,.0f} s"] if stretch.first else []
+        words += ["nothing found"] if stretch.rank[0] == 2 else []
+        arrivals = [] if known is None else known[stretch.row].tolist()
+        examples.append(
+            reports.Found(
+                " · ".join(words), samples, stretch.first, stretch.probability, stretch.spread, stretch.picks, arrivals
+            )
+        )
+    errors = None if known is None else pick_errors(picks, known, rate)
+    sections = [
+        reports.picks_section(len(record), picks, figures["thresholds"], figures, errors),
+        reports.stretches_section(examples, rate),
+    ]
+    worth = tuple(f"{kind.lower()}_{what}" for kind in KINDS for what in ("precision", "recall", "f1", "mean"))
+    facts = {name: value for name, value in figures.items() if not name.startswith(worth)}
+    facts["thresholds"] = ", ".join(f"{least:g}" for least in figures["thresholds"])
+    path = Path(str(options.report))
+    with whole(path, options.force) as temporary:
+        temporary.write_text(reports.page(f"{record.source}, picks", {"recipe": trained.recipe, **facts}, sections))
+    return str(path)

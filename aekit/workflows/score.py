@@ -54,11 +54,12 @@ def score(
         raise AekitError(f"{path}: scores are a table; name a .csv or .tsv file with -o")
     common.check_outputs(options, data, path, None if error_map is None else Path(error_map))
     if finds_picks(trained.network):
-        if error_map is not None or options.report is not None or normal is not None or rule != "auto":
+        if error_map is not None or normal is not None or rule != "auto":
             raise AekitError(
-                f"{trained.source}: finds picks (--pick-thresholds); leave --threshold, --normal, --map, --report off"
+                f"{trained.source}: finds picks (--pick-thresholds); leave --threshold, --normal, --map off"
             )
-        figures = write_picks(trained, run, record, path, pick_thresholds, options, talk)
+        with together():
+            figures = write_picks(trained, run, record, path, pick_thresholds, options, talk)
         return {**figures, "seconds": clock.seconds}
     if trained.calibration is None:
         raise AekitError(
