@@ -8,7 +8,7 @@ On CUDA a batch is on its way there while the one before is computed and the one
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from typing import Any
@@ -26,10 +26,11 @@ from aekit.records import Array, Output, Record, times
 from aekit.trained import TrainedModel
 from aekit.training import mix, precision_context
 from aekit.transfers import Upload, fetch
-from aekit.windows import Place, Spot, Windows, fits, float_for, ratio, windows
+from aekit.windows import Place, Spot, Windows, fits, float_for, overlap_weight, ratio, windows
 
 BATCH = {"cpu": (1 << 20, 1024), "cuda": (1 << 22, 8192)}  # most values and samples where no batch size is asked for
 DRAWS = 10  # of a network that tells how sure it is by dropout
+UNLIKELY = 0.02  # the highest probability of a window that is not drawn
 IN_FLIGHT = {"cpu": 1, "cuda": 2}  # batches that are started before the first of them is waited for
 Progress = Callable[[int], None]  # told the rows done
 Function = Callable[[Tensor], list[Tensor]]  # samples as stored (B, C, ...), on the device -> what is asked of them
@@ -294,17 +295,29 @@ def probabilities(
 ) -> Iterator[tuple[int, NDArray[np.floating], NDArray[np.floating]]]:
     """Of each row: its number, the probabilities (3, T) of detection, P and S, and their spread over the draws.
 
-    Rows longer than the model's sample are cut into windows that overlap, and the windows' weighted means are told.
+    Rows longer than the model's sample are cut into windows that overlap, and the windows' weighted means are told. On
+    a CPU windows in which nothing is likely are not drawn: an archive is mostly such.
     """
     cut = _windows(trained, record, overlap=True)
+    weight = torch.from_numpy(overlap_weight(trained.sample_shape[1:])) if len(cut.places) > 1 else torch.ones(1)
+
+    def drawn(x: Tensor) -> tuple[Tensor, Tensor]:
+        draws = trained.network.draws(x, DRAWS).float()  # type: ignore[operator]
+        return draws.mean(0), draws.std(0)
 
     def function(raw: Tensor) -> list[Tensor]:
         x, _, _ = trained.normalisation.apply(raw)
         with precision_context(run.precision, run.device):
-            drawn = trained.network.draws(x, DRAWS).float()  # type: ignore[operator]
-        return [drawn.mean(0), drawn.std(0)]
+            if x.is_cuda:  # which would wait for the answer, and whose graph has but one shape
+                return list(drawn(x))
+            mean = trained.network(x).x_hat.float()
+            spread = torch.zeros_like(mean)
+            likely = (mean * weight).amax(dim=(1, 2)) >= UNLIKELY
+            if likely.any():
+                mean[likely], spread[likely] = drawn(x[likely])
+        return [mean, spread]
 
-    batches = _Batches(function, replace(run, batch_size=max(1, run.batch_size // DRAWS)), seen)
+    batches = _Batches(function, run, seen)
     for start, samples in chunks(record):
         torch.manual_seed(mix(seed, start))  # dropout draws from the global generator
         given = cut.samples(samples)
