@@ -129,12 +129,13 @@ def _floats(values: NDArray[np.float64]) -> tuple[float, ...]:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def chunks(record: Record) -> Iterator[tuple[int, Array]]:
+def chunks(record: Record, row_bytes: int = 0) -> Iterator[tuple[int, Array]]:
     """(first row, samples as stored (B, C, ...)) through the whole record; raises AekitError at a NaN or infinity.
 
-    The samples are a view of one buffer that the next step overwrites.
+    The samples are a view of one buffer that the next step overwrites. `row_bytes` is what is made of a row, where that
+    is more than the row itself.
     """
-    step = max(1, CHUNK_BYTES // max(1, record.values_per_row * record.dtype.itemsize))
+    step = max(1, CHUNK_BYTES // max(1, row_bytes, record.values_per_row * record.dtype.itemsize))
     for start in range(0, len(record), step):
         rows = record.read(start, min(start + step, len(record)))
         check_finite(rows, start, record)

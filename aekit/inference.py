@@ -26,11 +26,11 @@ from aekit.records import Array, Output, Record, times
 from aekit.trained import TrainedModel
 from aekit.training import mix, precision_context
 from aekit.transfers import Upload, fetch
-from aekit.windows import Place, Spot, Windows, fits, float_for, overlap_weight, ratio, windows
+from aekit.windows import Place, Spot, Windows, fits, float_for, ratio
 
 BATCH = {"cpu": (1 << 20, 1024), "cuda": (1 << 22, 8192)}  # most values and samples where no batch size is asked for
+FARTHEST = 100  # times a sampling rate may be that of the model
 DRAWS = 10  # of a network that tells how sure it is by dropout
-UNLIKELY = 0.02  # the highest probability of a window that is not drawn
 IN_FLIGHT = {"cpu": 1, "cuda": 2}  # batches that are started before the first of them is waited for
 Progress = Callable[[int], None]  # told the rows done
 Function = Callable[[Tensor], list[Tensor]]  # samples as stored (B, C, ...), on the device -> what is asked of them
@@ -111,7 +111,7 @@ def check_fits(trained: TrainedModel, record: Record, as_signal: bool = False) -
     What is taken `as_signal`, by a model for signals, may have another sampling rate, and be shorter than a sample.
     """
     have, want = record.sample_shape, trained.sample_shape
-    as_signal = as_signal and takes_signals(trained) and len(have) == 2
+    as_signal = as_signal and takes_signals(trained) and record.kind == "series"
     if as_signal:
         have = (have[0], max(have[1], want[1]))
     if _each_channel(trained) and len(have) == len(want):
@@ -126,6 +126,12 @@ def check_fits(trained: TrainedModel, record: Record, as_signal: bool = False) -
         raise AekitError(
             f"{record.source}: its columns are {', '.join(record.columns)}, the model {trained.source} takes "
             f"{', '.join(trained.columns)}; give these columns in this order"
+        )
+    rate = ratio(trained.sampling_rate, record.sampling_rate)
+    if as_signal and not 1 / FARTHEST <= rate <= FARTHEST:
+        raise AekitError(
+            f"{record.source}: sampling rate is {record.sampling_rate:g} Hz, the model expects "
+            f"{trained.sampling_rate:g} Hz, too far from it to be resampled; name another model with --model"
         )
     rates = record.sampling_rate, trained.sampling_rate
     if not as_signal and None not in rates and not np.isclose(rates[0] or 0, rates[1] or 0, rtol=1e-3):
@@ -151,7 +157,7 @@ def _windows(trained: TrainedModel, record: Record, overlap: bool) -> Windows:
     """
     check_fits(trained, record, as_signal=overlap)
     rate = ratio(trained.sampling_rate, record.sampling_rate) if overlap else Fraction(1)
-    return windows(record.sample_shape, trained.sample_shape, _each_channel(trained), overlap, rate)
+    return Windows.over(record.sample_shape, trained.sample_shape, _each_channel(trained), overlap, rate)
 
 
 @dataclass
@@ -193,8 +199,8 @@ class _Batches:
         done = 0
         while some := list(islice(spots, self.run.batch_size)):
             whole_rows = len(places) == 1
-            windows = samples[done : done + len(some)] if whole_rows else np.stack([samples[spot] for spot in some])
-            started.append((some, self._start(windows)))
+            cut = samples[done : done + len(some)] if whole_rows else np.stack([samples[spot] for spot in some])
+            started.append((some, self._start(cut)))
             done += len(some)
             if len(started) == IN_FLIGHT[self.run.device.type]:
                 batch, wait = started.popleft()
@@ -204,8 +210,8 @@ class _Batches:
         self.seen.not_recorded = self.graphed.failure
 
     @torch.inference_mode()
-    def _start(self, windows: Array) -> Callable[[], list[NDArray[Any]]]:
-        raw = self.upload(as_tensor(windows))
+    def _start(self, samples: Array) -> Callable[[], list[NDArray[Any]]]:
+        raw = self.upload(as_tensor(samples))
         if not raw.is_cuda or len(raw) < self.run.batch_size:
             return fetch(self.function(raw))
         return fetch(self.graphed(raw))
@@ -216,22 +222,22 @@ class _Batches:
 
 def denoise(trained: TrainedModel, record: Record, run: Run, seen: Seen, progress: Progress) -> Iterator[Array]:
     """The record's rows without the noise, (rows, *item) a chunk at a time, float, in the file's units."""
-    cut = _windows(trained, record, overlap=True)
+    windows = _windows(trained, record, overlap=True)
 
     def function(raw: Tensor) -> list[Tensor]:
         result = _forward(trained, raw, run)
         return [undo(result.output.x_hat, result.offset, result.scale)]
 
     batches = _Batches(function, run, seen)
-    for start, samples in chunks(record):
-        given = cut.samples(samples)
-        found = batches(given, cut.places)
-        if len(cut.places) == 1:
+    for start, samples in chunks(record, windows.row_bytes(record.sample_shape[0])):
+        given = windows.samples(samples)
+        found = batches(given, windows.places)
+        if len(windows.places) == 1:
             parts = [cleaned for _, (cleaned,) in found]
             cleaned = parts[0] if len(parts) == 1 else np.concatenate(parts)
         else:
-            (cleaned,) = cut.overlaid(found, given.shape, float_for(samples))
-        yield record.from_samples(cut.rows(cleaned, samples.shape[-1]))
+            (cleaned,) = windows.overlaid(found, given.shape, float_for(samples))
+        yield record.from_samples(windows.rows(cleaned, samples.shape[-1]))
         progress(start + len(samples))
 
 
@@ -295,35 +301,23 @@ def probabilities(
 ) -> Iterator[tuple[int, NDArray[np.floating], NDArray[np.floating]]]:
     """Of each row: its number, the probabilities (3, T) of detection, P and S, and their spread over the draws.
 
-    Rows longer than the model's sample are cut into windows that overlap, and the windows' weighted means are told. On
-    a CPU windows in which nothing is likely are not drawn: an archive is mostly such.
+    Rows longer than the model's sample are cut into windows that overlap, and the windows' weighted means are told.
     """
-    cut = _windows(trained, record, overlap=True)
-    weight = torch.from_numpy(overlap_weight(trained.sample_shape[1:])) if len(cut.places) > 1 else torch.ones(1)
-
-    def drawn(x: Tensor) -> tuple[Tensor, Tensor]:
-        draws = trained.network.draws(x, DRAWS).float()  # type: ignore[operator]
-        return draws.mean(0), draws.std(0)
+    windows = _windows(trained, record, overlap=True)
 
     def function(raw: Tensor) -> list[Tensor]:
         x, _, _ = trained.normalisation.apply(raw)
         with precision_context(run.precision, run.device):
-            if x.is_cuda:  # which would wait for the answer, and whose graph has but one shape
-                return list(drawn(x))
-            mean = trained.network(x).x_hat.float()
-            spread = torch.zeros_like(mean)
-            likely = (mean * weight).amax(dim=(1, 2)) >= UNLIKELY
-            if likely.any():
-                mean[likely], spread[likely] = drawn(x[likely])
-        return [mean, spread]
+            drawn = trained.network.draws(x, DRAWS).float()  # type: ignore[operator]
+        return [drawn.mean(0), drawn.std(0)]
 
     batches = _Batches(function, run, seen)
-    for start, samples in chunks(record):
+    for start, samples in chunks(record, 2 * windows.row_bytes(3)):
         torch.manual_seed(mix(seed, start))  # dropout draws from the global generator
-        given = cut.samples(samples)
-        mean, spread = cut.overlaid(batches(given, cut.places), (len(given), 3, *cut.size))
+        given = windows.samples(samples)
+        mean, spread = windows.overlaid(batches(given, windows.places), (len(given), 3, *windows.size))
         for row in range(len(samples)):
-            yield start + row, *(cut.curves(found[row], samples.shape[-1]) for found in (mean, spread))
+            yield start + row, *(windows.curves(found[row], samples.shape[-1]) for found in (mean, spread))
 
 
 def scores_of(trained: TrainedModel, x: Tensor, precision: str) -> Tensor:

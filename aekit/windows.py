@@ -3,6 +3,7 @@
 Windows overlap by half and are put back together by weights that vanish at their edges, so that no seam shows.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -15,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 from aekit.batches import chunks
 from aekit.records import Array, Record
 
-FINEST = 10_000  # of the whole numbers whose ratio stands for that of two sampling rates
+FINEST = 1000  # the largest denominator of a ratio of sampling rates
 Place = tuple[slice, ...]  # of a window in a sample: channels, and along T, or H and W
 Spot = tuple[int | slice, ...]  # of a window in a chunk: row and place
 
@@ -116,6 +117,24 @@ class Windows:
     points: int  # along its last axis, without what fills a short row
     rate: Fraction  # the model's sampling rate over the record's
 
+    @classmethod
+    def over(
+        cls, sample_shape: tuple[int, ...], window: tuple[int, ...], each_channel: bool, overlap: bool, rate: Fraction
+    ) -> "Windows":
+        """Windows (C, ...) over rows of `sample_shape`, of each channel alone if asked for."""
+        channels, *size = sample_shape
+        if rate != 1:
+            size[-1] = -(-size[-1] * rate.numerator // rate.denominator)  # as scipy rounds it, up
+        points = size[-1]
+        size[-1] = max(points, window[-1])
+        parts = [slice(i, i + 1) for i in range(channels)] if each_channel else [slice(None)]
+        places = [(part, *place) for part in parts for place in tiles(tuple(size), window[1:], overlap)]
+        return cls(places, tuple(size), points, rate)
+
+    def row_bytes(self, channels: int) -> int:
+        """Of a row that windows are cut from, in float32."""
+        return 4 * channels * math.prod(self.size)
+
     def samples(self, rows: Array) -> Array:
         """Rows as the windows are cut from them: at the model's rate, short ones mirrored at their end."""
         if self.rate != 1:
@@ -158,29 +177,17 @@ class Windows:
         return laid
 
 
-def windows(
-    sample_shape: tuple[int, ...], window: tuple[int, ...], each_channel: bool, overlap: bool, rate: Fraction
-) -> Windows:
-    """Windows (C, ...) over rows of `sample_shape`, of each channel alone if asked for."""
-    channels, *size = sample_shape
-    if rate != 1:
-        size[-1] = max(1, -(-size[-1] * rate.numerator // rate.denominator))  # as scipy rounds it, up
-    points = size[-1]
-    size[-1] = max(points, window[-1])
-    parts = [slice(i, i + 1) for i in range(channels)] if each_channel else [slice(None)]
-    places = [(part, *place) for part in parts for place in tiles(tuple(size), window[1:], overlap)]
-    return Windows(places, tuple(size), points, rate)
-
-
 def ratio(wanted: float | None, given: float | None) -> Fraction:
     """Of two sampling rates in Hz, 1 where one is not told or both are nearly the same."""
     if wanted is None or given is None or np.isclose(wanted, given, rtol=1e-3):
         return Fraction(1)
+    if wanted < given:
+        return 1 / ratio(given, wanted)
     return Fraction(wanted / given).limit_denominator(FINEST)
 
 
 def float_for(rows: Array) -> np.dtype[np.floating]:
-    """The shortest type that holds every value of these rows exactly, float32 or float64."""
+    """float64 for what float32 cannot hold; int32 of 24 bits, as recorders have, may be off by one count in float32."""
     if rows.dtype.kind in "iu" and rows.dtype.itemsize == 4 and max(-int(rows.min()), int(rows.max())) < 1 << 24:
         return np.dtype(np.float32)
     return np.result_type(rows.dtype, np.float32)

@@ -145,9 +145,9 @@ def onsets(x):
     return ratio(power[0], short, long), ratio(power[1] + power[2], short, long // 5)
 
 
-def sta_lta_picks(x, row, p_level, s_level):
-    """P where the ratio is highest of the first stretch above its level, S likewise of the highest stretch behind."""
-    p_ratio, s_ratio = onsets(x)
+def sta_lta_picks(ratios, row, p_level, s_level):
+    """P where its ratio is highest in the second after it first reaches its level, S where its own is highest behind."""
+    p_ratio, s_ratio = ratios
     p = _first_peak(p_ratio, p_level)
     found = [] if p is None else [Pick(row, "P", p / RATE, p / RATE, 1.0, 0.0)]
     behind = 0 if p is None else p + round(WAIT * RATE)
@@ -168,8 +168,10 @@ def _first_peak(values, level):
 def choose_thresholds(x, arrivals):
     """The two levels with the highest sum of F1 on these records."""
 
+    ratios = [onsets(record) for record in x]
+
     def worth(levels):
-        picks = [pick for i, record in enumerate(x) for pick in sta_lta_picks(record, i, *levels)]
+        picks = [pick for i, found in enumerate(ratios) for pick in sta_lta_picks(found, i, *levels)]
         figures = pick_figures(picks, arrivals, RATE)
         return (figures["p_f1"] or 0) + (figures["s_f1"] or 0)
 

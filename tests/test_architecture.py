@@ -14,6 +14,7 @@ STEPS = [
     ["trained"],
     ["models", "baseline"],
     ["layers", "objectives", "corruptions", "datasets"],
+    ["windows"],
     ["batches"],
     ["formats", "synthetic", "optimisers", "graphs", "transfers", "stft", "picks"],
     ["kernels", "records", "files", "settings"],

@@ -164,3 +164,13 @@ def test_lines_leave_out_what_json_tells_as_a_table(model: tuple[str, str], tmp_
     assert "peak located" in lines
     assert "noisy_db" not in lines
     assert "noisy_db" not in (folder / "r.html").read_text()
+
+
+def test_a_constant_truth_has_no_likeness(model: tuple[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    rows = np.random.default_rng(0).normal(size=(4, 16))
+    np.save(folder / "noisy.npy", rows)
+    np.save(folder / "clean.npy", np.full_like(rows, 2.0))
+    figures = result(folder, "denoise", "noisy.npy", "--clean", "clean.npy", *model)
+    assert "correlation" not in figures
+    assert "snr_gain_db" in figures

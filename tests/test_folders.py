@@ -60,8 +60,7 @@ def test_nothing_is_overwritten_unless_it_is_asked_for(archive: Path) -> None:
     assert outputs(archive / "archive.denoised") == ["one.npy"]
     result(archive, "denoise", "archive", "--model", "model.safetensors", "--force")
     assert len(outputs(archive / "archive.denoised")) == 3
-    says = "the outputs of a folder go to another folder"
-    fails(archive, "denoise", "archive", "--model", "model.safetensors", "--force", "-o", "archive", says=says)
+    fails(archive, "denoise", "archive", "--model", "model.safetensors", "--force", "-o", "archive", says="is read")
 
 
 def test_a_file_that_fails_stops_no_other(archive: Path) -> None:
@@ -72,10 +71,40 @@ def test_a_file_that_fails_stops_no_other(archive: Path) -> None:
     assert outputs(archive / "archive.denoised") == ["deep/er/two.npz", "deep/one.npy", "one.npy"]
 
 
-def test_text_is_data_only_where_nothing_else_is(archive: Path) -> None:
-    assert [file.name for file in files_in(archive / "archive")] == ["two.npz", "one.npy", "one.npy"]
-    for file in (archive / "archive").rglob("*.np*"):
+def test_text_and_pictures_are_data_only_where_nothing_else_is(archive: Path) -> None:
+    folder = archive / "archive"
+    (folder / "run").mkdir()
+    (folder / "run" / "config.json").write_text("{}")
+    (folder / "run" / "model.safetensors").write_bytes(b"")
+    (folder / ".hidden.npy").write_bytes(b"")
+    (folder / "map.png").write_bytes(b"")
+    assert [file.name for file in files_in(folder).files] == ["two.npz", "one.npy", "one.npy"]
+    assert files_in(folder).left_out == "1 text file(s) and 1 picture file(s) left out"
+    for file in folder.rglob("*.np*"):
         file.unlink()
-    assert [file.name for file in files_in(archive / "archive")] == ["notes.txt"]
-    (archive / "archive" / "a.png").write_bytes(b"")
-    assert files_in(archive / "archive") == []  # a folder of images is one array
+    assert files_in(folder).files == []  # a folder of images is one array
+    (folder / "map.png").unlink()
+    assert [file.name for file in files_in(folder).files] == ["notes.txt"]
+    assert files_in(folder / "notes.txt").files == []
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("-o", "archive/clean"), "archive/clean: lies in the folder that is read"),
+        (("-o", "clean", "--noise-out", "clean"), "clean: lies in the folder that is read, or in another output"),
+        (("-o", "model.safetensors/clean"), "model.safetensors is a file"),
+        (("-o", "no/where"), "the folder no does not exist"),
+        (("--report", "r.html"), "a report is of one file"),
+        (("--clean", "archive"), "--clean is told for one file"),
+    ],
+)
+def test_places_are_checked_before_anything_is_made(words: tuple[str, ...], says: str, archive: Path) -> None:
+    fails(archive, "denoise", "archive", "--model", "model.safetensors", *words, says=says)
+
+
+def test_each_file_has_scores_of_its_own(archive: Path) -> None:
+    figures = result(archive, "train", "conv1d", "--data", "archive/one.npy", "--steps", "2")
+    figures = result(archive, "score", "archive", "--model", figures["run"])
+    assert (figures["files"], figures["count"], figures["out"]) == (3, 9, "archive.scores")
+    assert outputs(archive / "archive.scores") == ["deep/er/two.npz.csv", "deep/one.npy.csv", "one.npy.csv"]

@@ -113,9 +113,26 @@ def test_signals_shorter_than_a_sample_and_at_another_rate_come_back(monkeypatch
     np.testing.assert_allclose(slower[:, 5:-5], rows[:, 5:-5], atol=0.02)
     with pytest.raises(AekitError, match="resample the file"):
         inference.score(model, record_of(np.zeros((3, 100)), sampling_rate=40.0), RUN, unwatched)
+    with pytest.raises(AekitError, match="too far from it"):
+        denoise(model, record_of(rows, sampling_rate=180e6))
+    with pytest.raises(AekitError, match="takes 1x100"):
+        denoise(model, replace(record_of(rows), kind="table"))  # whose columns have a meaning each
     monkeypatch.setattr(Ramp, "any_length", False)
     with pytest.raises(AekitError, match="takes 1x100"):
         denoise(model, record_of(rows, sampling_rate=100.0))
+
+
+def test_short_rows_take_no_more_memory_for_being_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ramp, "any_length", True, raising=False)
+    monkeypatch.setattr(batches, "CHUNK_BYTES", 1 << 20)
+    rows = normal(5000, 20)
+    model = trained(Ramp(), (1, 2000), sampling_rate=100.0)
+    tracemalloc.start()
+    for _ in inference.denoise(model, record_of(rows, sampling_rate=100.0), RUN, inference.Seen(), unwatched):
+        pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 << 20  # all rows filled are 40 MB
 
 
 def test_pictures_larger_than_the_model_are_tiled() -> None:

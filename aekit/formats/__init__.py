@@ -8,7 +8,7 @@ import csv
 import importlib.util
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -24,25 +24,38 @@ from aekit.records import Array, Record
 
 ROWS_AT_ONCE = 1 << 15
 VALUES_AT_ONCE = 1 << 20
-TEXT = (".txt", ".csv", ".tsv", ".arff")
+TEXT = (".txt", ".csv", ".tsv")
 ENDINGS = tuple(ending for ending in READERS if ending != FOLDER)
 
 
-def files_in(folder: Path) -> list[Path]:
-    """The data files of a folder and the folders in it, by name; none where it holds images, rows of one array.
+class FolderFiles(NamedTuple):
+    """The data files of a folder, by name, and what of it is left out, in words."""
 
-    Text beside files of other formats is taken for notes and left out.
+    files: list[Path]
+    left_out: str
+
+
+def files_in(folder: Path) -> FolderFiles:
+    """The data files of a folder and of the folders in it; none where it is no folder, or one of images.
+
+    Text and pictures beside files of other formats are taken for notes, and a run's own files are no data.
     """
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-        and ending_of(path.name) in READERS
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
-    if any(ending_of(path.name) in images.ENDINGS for path in files):
-        return []
-    return [path for path in files if ending_of(path.name).removesuffix(".gz") not in TEXT] or files
+    found: dict[str, list[Path]] = {"text": [], "picture": [], "data": []}
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+        ending = ending_of(path.name)
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_file() and ending in READERS and not hidden and not is_of_run(path):
+            plain = ending.removesuffix(".gz")
+            found["text" if plain in TEXT else "picture" if plain in images.ENDINGS else "data"].append(path)
+    if not found["data"]:
+        return FolderFiles([] if found["picture"] else found["text"], "")
+    counts = [f"{len(files)} {kind} file(s)" for kind, files in found.items() if files and kind != "data"]
+    return FolderFiles(found["data"], f"{' and '.join(counts)} left out" if counts else "")
+
+
+def is_of_run(path: Path) -> bool:
+    """Whether a file is what training leaves behind."""
+    return path.suffix == ".safetensors" and (path.parent / "config.json").exists()
 
 
 def missing_extras() -> dict[str, list[str]]:

@@ -178,7 +178,9 @@ def read_folder(path: Path, want: Want) -> Contents:
                 raise AekitError(f"{path / folder}: holds folders; name it, or have one folder per class")
             names += [f"{folder}/{name}" for name in inside]
     if not names:
-        raise AekitError(f"{path}: holds no images ({', '.join(ENDINGS)}); name a folder of images, or one file in it")
+        raise AekitError(
+            f"{path}: holds neither data files nor images ({', '.join(ENDINGS)}); name a folder that does, or one file"
+        )
     with _opened(path / names[0]) as image:
         black_and_white = image.mode == "1"
         first = _pixels(image, path / names[0])

@@ -24,7 +24,6 @@ class DeepDenoiser(nn.Module):
     series_only = True
     each_channel = True
     any_length = True
-    widening = 8  # the widest map holds so many values for each of a sample
 
     def __init__(
         self,
@@ -42,6 +41,7 @@ class DeepDenoiser(nn.Module):
         self.loss = loss
         self.stft = STFT(window, hop, size)
         self.body = UNetBody(2, 2, 2, hidden)
+        self.widening = hidden[0] * (size // 2 + 1) / hop
 
     def forward(self, x: Tensor) -> Output:
         spectrum, shares = self._shares(x)

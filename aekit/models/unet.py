@@ -33,7 +33,7 @@ class UNet(nn.Module):
         kernel_size = kernel_size or (7 if len(size) == 1 else 3)
         self.body = UNetBody(len(size), channels, channels, hidden, kernel_size, activation)
         self.output = ACTIVATIONS[output]()
-        self.widening = hidden[0] / channels
+        self.widening = hidden[0] / channels  # the widest map holds so many values for each of a sample
 
     def encode(self, x: Tensor) -> Tensor:
         return self.body.down(x)[-1].flatten(2).mean(2)  # (B, D)

@@ -68,6 +68,11 @@ class WaveDecompNet(nn.Module):
     def forward(self, x: Tensor) -> Output:
         return Output(self.signal(*self._encoded(x)), None, zeros(x))
 
+    def parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Earthquake and noise, each (B, C, T); nothing makes them add up to x."""
+        encoded = self._encoded(x)
+        return self.signal(*encoded), self.noise(*encoded)
+
     def _encoded(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The deepest map, and what the decoders add to theirs."""
         skips = []  # before normalisation: of the first convolutions of 16 and 32 channels, and of the last
@@ -83,8 +88,7 @@ class WaveDecompNet(nn.Module):
 
     def _loss(self, batch: Batch) -> dict[str, Tensor]:
         """The squared errors of both parts."""
-        encoded = self._encoded(batch.x)
-        signal, noise = self.signal(*encoded), self.noise(*encoded)
+        signal, noise = self.parts(batch.x)
         signal_loss = (signal - batch.target).square().mean()
         noise_loss = (noise - (batch.x - batch.target)).square().mean()
         return {

@@ -26,7 +26,7 @@ from aekit.reports.charts import (
 )
 from aekit.reports.images import cell_pixels, paint, paint_difference, picture_rows
 from aekit.reports.page import Picture, Section, Table, number
-from aekit.reports.signals import FEWEST, Found, denoised_figure, error_histograms, picks_figure
+from aekit.reports.signals import Found, denoised_figure, error_histograms, has_spectrogram, picks_figure
 from aekit.reports.style import BLUE, DASHED, GREY, HUES, INK, ORANGE, RED, Colour, Style
 from aekit.reports.traces import Curve, band_figure, stacked_traces, trace_figure
 from aekit.reports.values import Classes, Values, bounds, classes, label_name, minus, moments, snr_db, spectrum, spread
@@ -317,7 +317,7 @@ def denoising_section(
     else:
         text += " Grey: noisy. Blue: cleaned." + ("" if clean is None else " Pale orange, behind: clean.")
         text += " Noisy and removed share one scale, the panel between has its own."
-    if kind == "series" and noisy.shape[-1] >= FEWEST:
+    if has_spectrogram(kind, noisy.shape[-1]):
         text += " Spectrograms" + (" are of the first channel and" if noisy.shape[1] > 1 else "") + " share one scale."
     return Section("Denoising", text, pictures)
 

@@ -21,7 +21,7 @@ FEWEST = 512  # points of a row whose spectrogram is drawn
 SHADES = 48  # of a spectrogram, whose picture stays small
 RANGE = (20.0, 60.0)  # least and most decibels between the darkest and the brightest
 HERTZ = (("GHz", 1e9), ("MHz", 1e6), ("kHz", 1e3), ("Hz", 1.0))
-HUES = dict(zip(KINDS, (PALETTE["green"][0], BLUE, RED), strict=True))
+KIND_HUES = dict(zip(KINDS, (PALETTE["green"][0], BLUE, RED), strict=True))
 
 
 @look()
@@ -47,7 +47,9 @@ def denoised_figure(
         curves += [*truth, Curve(cleaned, BLUE)]
     parts = [("noisy", noisy), ("cleaned", cleaned), ("clean", clean)]
     drawn = [
-        (name, spectrogram(part[0], sampling_rate)) for name, part in parts if part is not None and _drawn(part, kind)
+        (name, spectrogram(part[0], sampling_rate))
+        for name, part in parts
+        if part is not None and has_spectrogram(kind, part.shape[-1])
     ]
     high = 0.6 if len(noisy) == 1 else 0.1 + 0.24 * min(len(noisy), MOST_LANES)
     heights = [high + 0.17] * len(panels) + [0.85] * len(drawn)
@@ -69,8 +71,8 @@ def denoised_figure(
     return figure
 
 
-def _drawn(part: Values, kind: Kind) -> bool:
-    return kind == "series" and part.shape[-1] >= FEWEST
+def has_spectrogram(kind: Kind, points: int) -> bool:
+    return kind == "series" and points >= FEWEST
 
 
 def _draw_spectrograms(
@@ -112,8 +114,8 @@ class Found(NamedTuple):
     first: int
     probability: Values  # (3, T), of KINDS
     spread: Values  # (3, T), its standard deviation
-    picks: Sequence[Pick]  # of the whole row
-    known: Sequence[int]  # points of the row at which P and S arrive, -1 where there is none
+    picks: Sequence[Pick]  # that touch the stretch
+    known: Sequence[int]  # points of the row in it at which P and S arrive
 
 
 @look()
@@ -130,8 +132,8 @@ def picks_figure(found: Found, sampling_rate: float) -> Figure:
         at = highest(probability)
         mean, band = probability[at].astype(float), spread[at].astype(float)
         edges = np.clip(mean - band, 0, 1), np.clip(mean + band, 0, 1)
-        grid[1].fill_between(t[at], *edges, color=HUES[kind], alpha=0.25, linewidth=0)
-        grid[1].plot(t[at], mean, color=HUES[kind], linewidth=1.2)
+        grid[1].fill_between(t[at], *edges, color=KIND_HUES[kind], alpha=0.25, linewidth=0)
+        grid[1].plot(t[at], mean, color=KIND_HUES[kind], linewidth=1.2)
     grid[1].set(ylim=(0, 1.03), xlabel=time_name, ylabel="probability", yticks=(0, 0.5, 1))
     per_second = (t[-1] - t[0]) / max(1, len(t) - 1) * sampling_rate
     for axes in grid:
@@ -139,15 +141,14 @@ def picks_figure(found: Found, sampling_rate: float) -> Figure:
         for pick in found.picks:
             start, end = per_second * pick.start, per_second * pick.end
             if pick.kind == KINDS[0]:
-                axes.axvspan(start, end, color=HUES[pick.kind], alpha=0.13, linewidth=0)
+                axes.axvspan(start, end, color=KIND_HUES[pick.kind], alpha=0.13, linewidth=0)
             else:
-                axes.axvline(start, color=HUES[pick.kind], linewidth=1.5)
+                axes.axvline(start, color=KIND_HUES[pick.kind], linewidth=1.5)
         for arrival in found.known:
-            if arrival >= 0:
-                axes.axvline(per_second * arrival / sampling_rate, color=INK, linewidth=0.9, linestyle=DASHED)
+            axes.axvline(per_second * arrival / sampling_rate, color=INK, linewidth=0.9, linestyle=DASHED)
         axes.set_xlim(t[0], t[-1])
-    handles: list[Patch | Line2D] = [Patch(color=HUES[KINDS[0]], alpha=0.4, label=KINDS[0])]
-    handles += [Line2D([], [], color=HUES[kind], linewidth=1.5, label=kind) for kind in KINDS[1:]]
+    handles: list[Patch | Line2D] = [Patch(color=KIND_HUES[KINDS[0]], alpha=0.4, label=KINDS[0])]
+    handles += [Line2D([], [], color=KIND_HUES[kind], linewidth=1.5, label=kind) for kind in KINDS[1:]]
     if any(arrival >= 0 for arrival in found.known):
         handles.append(Line2D([], [], color=INK, linewidth=0.9, linestyle="--", label="known"))
     figure.legend(handles=handles, loc="outside upper left", ncols=4, columnspacing=1.2)
@@ -169,12 +170,12 @@ def error_histograms(errors: Sequence[tuple[str, Values]], tolerance: float) -> 
     bins = 2 * tolerance * np.arange(-20.5, 21) / 20
     for axes, (kind, off) in zip(grid, errors, strict=True):
         counts, _ = np.histogram(off, bins)
-        axes.stairs(counts, bins, fill=True, color=HUES[kind], alpha=0.5)
+        axes.stairs(counts, bins, fill=True, color=KIND_HUES[kind], alpha=0.5)
         for edge in (-tolerance, tolerance):
             axes.axvline(edge, color=MUTED, linewidth=0.9, linestyle=DASHED)
         beyond = len(off) - int(counts.sum())
         title = f"{kind} ({len(off):,}" + (f", {beyond:,} of them farther off)" if beyond else ")")
-        axes.set_title(title, loc="left", fontsize=8, pad=2, color=HUES[kind])
+        axes.set_title(title, loc="left", fontsize=8, pad=2, color=KIND_HUES[kind])
         axes.set(ylim=(0, 1.05 * max(1, counts.max())), xlim=(bins[0], bins[-1]))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
     grid[-1].set_xlabel("pick minus arrival (s)")

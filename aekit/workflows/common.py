@@ -210,8 +210,8 @@ def _load_if_fits(path: Path, record: Record, verb: str) -> TrainedModel | None:
         check_fits(trained, record, _as_signal(trained, verb))
     except AekitError:
         return None
-    # longer rows hold samples of the model too, but what they mean is known only where it was trained on such windows,
-    # or where both tell their sampling rate, which is then the same
+    # rows of another length hold, or fill, samples of the model too, but what they mean is known only where it was
+    # trained on such windows, or where both tell their sampling rate, which is then the same
     told = record.sampling_rate is not None and trained.sampling_rate is not None
     long_enough = record.sample_shape[1:] >= trained.sample_shape[1:]
     alike = trained.kind == record.kind and ratio(trained.sampling_rate, record.sampling_rate) == 1
@@ -234,14 +234,10 @@ def _tell_windows(trained: TrainedModel, record: Record, talk: Talk) -> None:
             f"{record.source}: resampled from {record.sampling_rate:g} Hz to the model's {trained.sampling_rate:g} Hz, "
             f"and back{lost}"
         )
-        return
-    if record.sample_shape[-1] < trained.sample_shape[-1]:
-        talk.say(
-            f"rows of {record.sample_shape[-1]} points are shorter than the model's samples of "
-            f"{trained.sample_shape[-1]}: mirrored at their end to fill one"
-        )
-        return
-    if record.sample_shape[1:] == trained.sample_shape[1:] and record.sample_shape != trained.sample_shape:
+    points, wanted = round(record.sample_shape[-1] * rate), trained.sample_shape[-1]
+    if points < wanted:
+        talk.say(f"rows of {points} points are shorter than the model's samples of {wanted}: mirrored to fill one")
+    elif record.sample_shape[1:] == trained.sample_shape[1:] and record.sample_shape != trained.sample_shape:
         talk.say(f"the {record.sample_shape[0]} channels of a row are taken one by one")
     elif record.sample_shape != trained.sample_shape:
         have, want = (times(shape[1:]) for shape in (record.sample_shape, trained.sample_shape))

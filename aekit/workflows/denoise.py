@@ -38,9 +38,9 @@ def denoise(
     known (`clean`, or a data set's own), also signal-to-noise ratios, correlation and explained variance.
     """
     options, talk, clock = options or Options(), talk or Talk(), Clock()
-    files = formats.files_in(Path(data)) if Path(data).is_dir() else []
-    if files:
-        return _denoise_folder(Path(data), files, out, clean, noise_out, options, talk)
+    inside = formats.files_in(Path(data))
+    if inside.files:
+        return _denoise_folder(Path(data), inside, out, clean, noise_out, options, talk)
     record = common.open_input(data)
     path = Path(out) if out is not None else common.default_out(data, "denoised", None, ".npy")
     noise = None if noise_out is None else Path(noise_out)
@@ -58,7 +58,7 @@ def denoise(
 
 def _denoise_folder(
     folder: Path,
-    files: list[Path],
+    inside: formats.FolderFiles,
     out: str | None,
     clean: str | None,
     noise_out: str | None,
@@ -67,18 +67,15 @@ def _denoise_folder(
 ) -> dict[str, Any]:
     if clean is not None:
         raise AekitError(f"{folder}: is a folder of files; --clean is told for one file, so leave it off or name one")
-    place = Path(out) if out is not None else Path(f"{folder.resolve().name}.denoised")
-    rest = None if noise_out is None else Path(noise_out)
-    if rest is not None:
-        for file in files:
-            (rest / file.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+    outs = [Path(out) if out is not None else Path(f"{folder.resolve().name}.denoised")]
+    outs += [] if noise_out is None else [Path(noise_out)]
 
-    def one(file: Path, cleaned: Path, options: Options, talk: Talk) -> dict[str, Any]:
-        noise = None if rest is None else str(rest / file.relative_to(folder))
-        return denoise(str(file), str(cleaned), None, noise, options, talk)
+    def one(file: Path, places: list[Path], options: Options, talk: Talk) -> dict[str, Any]:
+        noise = str(places[1]) if noise_out is not None else None
+        return denoise(str(file), str(places[0]), None, noise, options, talk)
 
-    figures = over_folder(one, folder, files, place, None, options, talk)
-    return figures if rest is None else {**figures, "noise_out": str(rest)}
+    figures = over_folder(one, folder, inside, outs, "", options, talk)
+    return figures if noise_out is None else {**figures, "noise_out": noise_out}
 
 
 def _denoise(
@@ -93,7 +90,7 @@ def _denoise(
 ) -> dict[str, Any]:
     wide = np.result_type(record.dtype, np.float32)
     seen, gain = inference.Seen(), Gain(record)
-    most = min(SHOWN, 1 + MOST_VALUES // max(1, record.values_per_row)) if options.report is not None else 0
+    most = min(SHOWN, max(1, MOST_VALUES // record.values_per_row)) if options.report is not None else 0
     shown: list[Array] = []
     done = 0
     with (

@@ -67,8 +67,9 @@ class Gain:
         signal = power > 0
         holds = signal & (rows.error > 0).all(axis=1)
         self.ratios.append(10 * np.log10(power[holds, None] / rows.error[holds]))
-        self.likeness.append(_likeness(rows.product[holds]))
-        self.found.append(_found(rows.height[signal], rows.place[signal], rows.points))
+        self.likeness.append(_likeness(rows.product[holds & (rows.product[:, 1, 1] > 0)]))
+        if self.series:
+            self.found.append(_found(rows.height[signal], rows.place[signal], rows.points))
 
     def figures(self) -> dict[str, Any]:
         """Signal-to-noise ratio and its gain over rows with a signal, peak ratio over all; zeros would give 0 dB.
@@ -85,12 +86,14 @@ class Gain:
             if len(ratios):
                 before, after = ratios.mean(axis=0)
                 figures = {"snr_gain_db": after - before, "snr_before_db": before, "snr_after_db": after}
-                correlation, explained = np.concatenate(self.likeness).mean(axis=0)
+            likeness = np.concatenate(self.likeness)
+            if len(likeness):
+                correlation, explained = likeness.mean(axis=0)
                 figures |= {"correlation": correlation, "explained_variance": explained}
             for name, error in (("psnr_before_db", self.noisy), ("psnr_after_db", self.cleaned)):
                 figures[name] = 10 * np.log10(peak**2 * self.values / error)
-        found = np.concatenate(self.found)
-        if self.series and len(found):
+        found = np.concatenate([np.zeros((0, 2), np.bool_), *self.found])
+        if len(found):
             figures["peak_located"], figures["peak_amplitude"] = found.mean(axis=0)
         figures = {name: round(float(value), 3) for name, value in figures.items()}
         return figures | ({"spectra": self._spectra()} if self.segments else {})
@@ -141,12 +144,12 @@ class _Rows:
 
 
 def _likeness(product: Floats) -> Floats:
-    """Of each row: the correlation with the truth, 0 where one is constant, and 1 - var(difference) / var(truth)."""
+    """Of each row whose truth is not constant: the correlation with it, 0 where the cleaned row is constant, and
+    1 - var(difference) / var(truth)."""
     a, ab, b = product[:, 0, 0], product[:, 0, 1], product[:, 1, 1]
-    power = np.maximum(b, np.finfo(np.float64).tiny)
-    sizes = np.sqrt(a * power)
+    sizes = np.sqrt(a * b)
     correlation = np.divide(ab, sizes, out=np.zeros(len(a)), where=sizes > 0)
-    return np.stack([correlation, 1 - (a - 2 * ab + b) / power], axis=1)
+    return np.stack([correlation, 1 - (a - 2 * ab + b) / b], axis=1)
 
 
 def _found(height: Floats, place: Floats, points: int) -> NDArray[np.bool_]:

@@ -32,7 +32,7 @@ class _Stretch:
     first: int
     probability: NDArray[np.floating]  # (3, T)
     spread: NDArray[np.floating]
-    picks: list[Pick]  # of the whole row
+    picks: list[Pick]  # that touch it
 
 
 def write_picks(
@@ -112,7 +112,7 @@ def _stretches(
     detections = [pick for pick in picks if pick.kind == KINDS[0]]
     rank = 0 if detections else 1 if picks else 2
     if points <= LONG * rate:
-        yield _Stretch((rank, 0), row, 0, probability, spread, picks)
+        yield _Stretch((rank, 0), row, 0, probability.copy(), spread.copy(), picks)  # else their chunk would stay
         return
     likeliest = sorted(detections or picks, key=lambda pick: -pick.probability)
     places = [round(pick.start * rate) for pick in likeliest] or [int(probability.max(axis=0).argmax())]
@@ -121,7 +121,8 @@ def _stretches(
         first = min(max(0, place - round(BEFORE * wide)), points - wide)
         if len(taken) < SHOWN and not any(other <= place < other + wide for other in taken):
             part = slice(first, first + wide)
-            yield _Stretch((rank, len(taken)), row, first, probability[:, part].copy(), spread[:, part].copy(), picks)
+            inside = [pick for pick in picks if pick.start * rate < part.stop and pick.end * rate >= first]
+            yield _Stretch((rank, len(taken)), row, first, probability[:, part].copy(), spread[:, part].copy(), inside)
             taken.append(first)
 
 
@@ -144,7 +145,8 @@ def _report(
         words = [f"Row {stretch.row}", *(str(value[0]) for value in where.values())]
         words += [f"from {stretch.first / rate:,.0f} s"] if stretch.first else []
         words += ["nothing found"] if stretch.rank[0] == 2 else []
-        arrivals = [] if known is None else known[stretch.row].tolist()
+        inside = range(part.start, part.stop)
+        arrivals = [] if known is None else [point for point in known[stretch.row].tolist() if point in inside]
         examples.append(
             reports.Found(
                 " · ".join(words), samples, stretch.first, stretch.probability, stretch.spread, stretch.picks, arrivals

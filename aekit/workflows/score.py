@@ -43,9 +43,11 @@ def score(
     """
     options, talk, clock = options or Options(), talk or Talk(), Clock()
     thresholds.parse_rule(rule)
-    files = formats.files_in(Path(data)) if Path(data).is_dir() else []
-    if files:
-        return _score_folder(Path(data), files, out, rule, normal, labels or error_map, options, talk, pick_thresholds)
+    inside = formats.files_in(Path(data))
+    if inside.files:
+        if out == "-" or labels is not None or error_map is not None:
+            raise AekitError(f"{data}: is a folder of files; leave --labels, --map and -o - off, or name one file")
+        return _score_folder(Path(data), inside, out, rule, normal, options, talk, pick_thresholds)
     record = common.open_input(data, labels)
     trained, run = common.find_model(data, record, "score", options, talk)
     suffix = "picks" if finds_picks(trained.network) else "scores"
@@ -80,23 +82,20 @@ def score(
 
 def _score_folder(
     folder: Path,
-    files: list[Path],
+    inside: formats.FolderFiles,
     out: str | None,
     rule: str,
     normal: str | None,
-    other: str | None,
     options: Options,
     talk: Talk,
     pick_thresholds: tuple[float, float, float],
 ) -> dict[str, Any]:
-    if out == "-" or other is not None:
-        raise AekitError(f"{folder}: is a folder of files; leave --labels, --map and -o - off, or name one file")
     place = Path(out) if out is not None else Path(f"{folder.resolve().name}.scores")
 
-    def one(file: Path, table: Path, options: Options, talk: Talk) -> dict[str, Any]:
-        return score(str(file), str(table), rule, None, normal, None, options, talk, pick_thresholds)
+    def one(file: Path, places: list[Path], options: Options, talk: Talk) -> dict[str, Any]:
+        return score(str(file), str(places[0]), rule, None, normal, None, options, talk, pick_thresholds)
 
-    return over_folder(one, folder, files, place, ".csv", options, talk)
+    return over_folder(one, folder, inside, [place], ".csv", options, talk)
 
 
 def _score(
