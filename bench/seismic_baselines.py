@@ -146,7 +146,7 @@ def onsets(x):
 
 
 def sta_lta_picks(ratios, row, p_level, s_level):
-    """P where its ratio is highest in the second after it first reaches its level, S where its own is highest behind."""
+    """P where its ratio is highest in the second after it first reaches its level, S where its own is highest later."""
     p_ratio, s_ratio = ratios
     p = _first_peak(p_ratio, p_level)
     found = [] if p is None else [Pick(row, "P", p / RATE, p / RATE, 1.0, 0.0)]

@@ -122,6 +122,28 @@ def test_signals_shorter_than_a_sample_and_at_another_rate_come_back(monkeypatch
         denoise(model, record_of(rows, sampling_rate=100.0))
 
 
+class Bells(nn.Module):
+    """Finds picks: the probability of each kind is the first channel."""
+
+    any_length = finds_picks = True
+
+    def draws(self, x: Tensor, count: int) -> Tensor:
+        return x[:, :1].clamp(0, 1).expand(-1, 3, -1).expand(count, -1, -1, -1)
+
+
+@pytest.mark.parametrize(("rate", "points"), [(100.0, 700), (40.0, 280), (250.0, 1750), (100.0, 150)])
+def test_probabilities_lie_at_the_points_of_the_file_whatever_its_rate(rate: float, points: int) -> None:
+    seconds = np.arange(points) / rate
+    bell = np.exp(-0.5 * ((seconds - 0.9) / 0.1) ** 2).astype(np.float32)
+    record = record_of(np.stack([bell] * 3)[None], sampling_rate=rate)
+    model = trained(Bells(), (3, 200), sampling_rate=100.0)
+    ((row, mean, spread),) = inference.probabilities(model, record, RUN, 0, inference.Seen())
+    assert row == 0
+    assert mean.shape == spread.shape == (3, points)
+    np.testing.assert_allclose(mean[1], bell, atol=0.02)
+    assert float(spread.max()) < 1e-6
+
+
 def test_short_rows_take_no_more_memory_for_being_filled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Ramp, "any_length", True, raising=False)
     monkeypatch.setattr(batches, "CHUNK_BYTES", 1 << 20)

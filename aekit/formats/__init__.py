@@ -17,13 +17,25 @@ from aekit.errors import AekitError
 from aekit.files import together, whole
 from aekit.formats import arrays, ecg, hdf5, idx, images, mseed, sac, sound, text  # noqa: F401  they register themselves
 from aekit.formats._choose import choose_data, contents_of, record_at, split_name, with_labels, with_picks, with_target
-from aekit.formats._registry import EXTRAS, FOLDER, IDX, NEEDS, READERS, WRITERS, Plan, Put, Want, ending_of, shown
+from aekit.formats._registry import (
+    EXTRAS,
+    FOLDER,
+    IDX,
+    NEEDS,
+    READERS,
+    VALUES_AT_ONCE,
+    WRITERS,
+    Plan,
+    Put,
+    Want,
+    ending_of,
+    shown,
+)
 from aekit.formats.images import Picture
 from aekit.formats.text_writers import cells, text_file
 from aekit.records import Array, Record
 
 ROWS_AT_ONCE = 1 << 15
-VALUES_AT_ONCE = 1 << 20
 TEXT = (".txt", ".csv", ".tsv")
 ENDINGS = tuple(ending for ending in READERS if ending != FOLDER)
 

@@ -129,6 +129,7 @@ FAULTS = (
     ArithmeticError,
 )  # of damage, say these libraries
 FOLDER = "/"  # the key of folders
+VALUES_AT_ONCE = 1 << 20  # where wider copies of rows are made
 
 Function = TypeVar("Function", bound=Callable[..., object])
 

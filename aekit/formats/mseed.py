@@ -23,6 +23,7 @@ from aekit.formats._gaps import fill, find_gaps
 from aekit.formats._raw import short
 from aekit.formats._registry import (
     FAULTS,
+    VALUES_AT_ONCE,
     Contents,
     Plan,
     Put,
@@ -41,7 +42,6 @@ from aekit.formats._registry import (
 from aekit.records import Array, Recorded
 
 ORDER = "ZNE12"  # channels by their last letter; others follow by the alphabet
-VALUES_AT_ONCE = 1 << 20
 MOST_MADE_UP = 1 << 25  # values that gaps may add to a file, unless that is less than three for each recorded one
 RATE_TOLERANCE = 1e-6  # a day at 100 Hz is off by nine points
 SPAN_TOLERANCE = 1.0  # seconds, or one point, by which stations may differ in length and still be rows of one array
