@@ -317,7 +317,8 @@ def probabilities(
         given = windows.samples(samples)
         mean, spread = windows.overlaid(batches(given, windows.places), (len(given), 3, *windows.size))
         for row in range(len(samples)):
-            yield start + row, *(windows.curves(found[row], samples.shape[-1]) for found in (mean, spread))
+            points = samples.shape[-1]
+            yield start + row, windows.curves(mean[row], points), windows.curves(spread[row], points)
 
 
 def scores_of(trained: TrainedModel, x: Tensor, precision: str) -> Tensor:

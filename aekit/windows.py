@@ -19,6 +19,7 @@ from aekit.records import Array, Record
 FINEST = 1000  # the largest denominator of a ratio of sampling rates
 Place = tuple[slice, ...]  # of a window in a sample: channels, and along T, or H and W
 Spot = tuple[int | slice, ...]  # of a window in a chunk: row and place
+Floats = NDArray[np.floating[Any]]
 
 
 def window_starts(length: int, window: int, hop: int) -> list[int]:
@@ -147,7 +148,7 @@ class Windows:
         samples = samples[..., : self.points]
         return samples if self.rate == 1 else _resampled(samples, 1 / self.rate)[..., :points]
 
-    def curves(self, samples: Array, points: int) -> Array:
+    def curves(self, samples: Floats, points: int) -> Floats:
         """The way back for curves without a spectrum, probabilities say: on straight lines, as no filter rings."""
         samples = samples[..., : self.points]
         if self.rate == 1:
@@ -155,18 +156,18 @@ class Windows:
         at = np.minimum(np.arange(points) * float(self.rate), self.points - 1)
         first = np.minimum(at.astype(np.int64), max(self.points - 2, 0))
         low, high = samples[..., first], samples[..., np.minimum(first + 1, self.points - 1)]
-        return np.asarray(low + (high - low) * (at - first).astype(np.float32))
+        return np.asarray(low + (high - low) * (at - first).astype(samples.dtype))
 
     def overlaid(
-        self, found: Iterable[tuple[list[Spot], list[Array]]], shape: tuple[int, ...], dtype: DTypeLike = np.float32
-    ) -> list[Array]:
+        self, found: Iterable[tuple[list[Spot], list[Floats]]], shape: tuple[int, ...], dtype: DTypeLike = np.float32
+    ) -> list[Floats]:
         """What was found in windows, laid over each other: arrays (rows, C, *size) of a floating type."""
         weight = overlap_weight(tuple(along.stop - along.start for along in self.places[0][1:]))
         total = np.zeros(self.size, np.float32)
         for channels, *place in self.places:
             if channels == self.places[0][0]:
                 total[tuple(place)] += weight
-        laid: list[Array] = []
+        laid: list[Floats] = []
         for spots, parts in found:
             laid = laid or [np.zeros(shape, dtype) for _ in parts]
             for whole, part in zip(laid, parts, strict=True):
