@@ -62,6 +62,22 @@ def at_10_hz(x):
     return x - x.mean(axis=-1, keepdims=True)
 
 
+def turbines():
+    """The traces of noisy_records_3c.npz, (27, 9001), mean taken off, and the points of P."""
+    file = np.load(SEISMIC / "noisy_records_3c.npz")
+    x = file["data"].reshape(-1, file["data"].shape[-1]).astype(np.float64)
+    return x - x.mean(axis=1, keepdims=True), np.repeat(file["p_index"], file["data"].shape[1])
+
+
+def onset_ratio(x, p):
+    """Mean square of the 10 s from P on over that of the 25 s before, in dB, the median over traces."""
+    ratios = [
+        (row[at : at + 1000] ** 2).mean() / max((row[at - 2500 : at] ** 2).mean(), 1e-30)
+        for row, at in zip(x, p, strict=True)
+    ]
+    return float(10 * np.log10(np.median(ratios)))
+
+
 def picked():
     """The records of earthquakes_3c_picks.npz: (115, 3, 6000) as Z N E, arrivals (115, 2), and their stations."""
     file = np.load(SEISMIC / "earthquakes_3c_picks.npz")
