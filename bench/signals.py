@@ -53,8 +53,8 @@ def radio(folder: Path) -> list[Row]:
             "whitened matched filter": radio_baselines.matched_filter(noisy, power),
         }
         seconds = {}
-        for recipe in ("trace", "unet"):
-            seconds[recipe] = train(folder, recipe, data, epochs=10, corrupt=[])["seconds"]
+        for recipe, epochs in (("trace", 10), ("unet", 4)):
+            seconds[recipe] = train(folder, recipe, data, epochs=epochs, corrupt=[])["seconds"]
             options = Options(model=str(folder / f"{recipe}-run"), force=True)
             gain = workflows.denoise(data, str(folder / "radio.npy"), options=options)
             rows.append(row(f"radio, {noise}", recipe, "SNR gain, dB", gain["snr_gain_db"]))
