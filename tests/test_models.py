@@ -231,6 +231,10 @@ def test_deepdenoiser_learns_the_ratio_of_signal_to_error() -> None:
     x, target = torch.randn(3, 1, 90), torch.randn(3, 1, 90)
     errors = (model(x).x_hat - target).square().mean(dim=(1, 2))
     torch.testing.assert_close(phase.loss(Batch(x, target, x, x))["loss"], (errors + 1e-4).log().mean())
+    target[1] = 1e-9  # silent but for rounding
+    errors[1] = model(x).x_hat[1].square().mean()
+    floors = torch.tensor([1e-4, 1, 1e-4])
+    torch.testing.assert_close(phase.loss(Batch(x, target, x, x))["loss"], (errors + floors).log().mean())
     with pytest.raises(AekitError, match="there are waveform and share"):
         build("deepdenoiser", (1, 90), {"loss": "mse"})
 

@@ -17,6 +17,7 @@ from aekit.records import Batch, Output
 from aekit.stft import STFT
 
 FLOOR = 1e-4  # of a squared error, of samples of unit power: what is smaller is as good as right
+SILENT = 1e-6  # the power of a target without a signal, whose ratio to an error tells nothing: there the error counts
 
 
 class DeepDenoiser(nn.Module):
@@ -64,7 +65,8 @@ class DeepDenoiser(nn.Module):
         """
         if self.loss == "waveform":
             errors = (self(batch.x).x_hat - batch.target).square().flatten(1).mean(1)  # (B,)
-            return {"loss": (errors + FLOOR).log().mean()}
+            is_silent = batch.target.square().flatten(1).mean(1) < SILENT
+            return {"loss": (errors + torch.where(is_silent, 1.0, FLOOR)).log().mean()}
         _, shares = self._shares(batch.x)
         signal, noise = self.stft(batch.target).abs(), self.stft(batch.x - batch.target).abs()
         share = signal / (signal + noise + 1e-4)
