@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from aekit import kernels
 
@@ -227,6 +228,17 @@ def strided_sizes(size: tuple[int, ...], stages: int) -> list[tuple[int, ...]]:
 
 def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
+
+
+def for_use(model: nn.Module) -> nn.Module:
+    """The trained model as it is quickest: layouts as in training, normalisations within the layers before them."""
+    for stack in [module for module in model.eval().modules() if isinstance(module, Stack)]:
+        for i in reversed(range(len(stack) - 1)):
+            layer, norm = stack[i], stack[i + 1]
+            if isinstance(layer, nn.Conv1d | nn.Conv2d) and isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+                stack[i] = fuse_conv_bn_eval(layer, norm)
+                del stack[i + 1]
+    return channels_last(model)
 
 
 def channels_last(model: nn.Module) -> nn.Module:

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from aekit import kernels
-from aekit.layers import Conv2d, ConvTranspose2d, Reshape, Stack, conv, conv_transpose
+from aekit.layers import Conv2d, ConvTranspose2d, Reshape, Stack, conv, conv_transpose, for_use
+from aekit.models import build
 
 CONVS = [  # channels in, out, size, kernel, stride, padding
     (1, 5, (9, 8), 3, 2, 1),
@@ -187,3 +188,20 @@ def test_an_error_in_one_pass_is_that_of_what_comes_out(
     stack, x = series().to(device), torch.randn(3, 2, 15, device=device)
     y = stack(x)
     torch.testing.assert_close(stack.error(x, y, "l1"), torch.zeros(3, device=device))
+
+
+@pytest.mark.parametrize(("name", "shape"), [("unet", (3, 90)), ("unet", (1, 20, 30)), ("deepdenoiser", (1, 300))])
+def test_normalisations_fold_into_the_layers_before_them(name: str, shape: tuple[int, ...]) -> None:
+    model = build(name, shape, {"hidden": (4, 8)})
+    torch.manual_seed(0)
+    for _ in range(3):
+        model(torch.randn(8, *shape))  # statistics to fold
+    for norm in [module for module in model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]:
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    x = torch.randn(2, *shape)
+    expected = model.eval()(x).x_hat
+    before = len([module for module in model.modules() if "BatchNorm" in type(module).__name__])
+    folded = for_use(model)
+    assert len([module for module in folded.modules() if "BatchNorm" in type(module).__name__]) == 1 < before
+    torch.testing.assert_close(folded(x).x_hat, expected, atol=1e-5, rtol=1e-4)

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from aekit.layers import ACTIVATIONS, conv
+from aekit.layers import ACTIVATIONS, Stack, conv
 from aekit.objectives import zeros
 from aekit.records import Output
 
@@ -53,11 +53,9 @@ class UNetBody(nn.Module):
         norm = nn.BatchNorm1d if dims == 1 else nn.BatchNorm2d
         transposed = nn.ConvTranspose1d if dims == 1 else nn.ConvTranspose2d
 
-        def block(layer: nn.Module) -> nn.Sequential:
-            return nn.Sequential(layer, norm(layer.out_channels, eps=1e-3), ACTIVATIONS[activation]())  # type: ignore[arg-type]
-
-        def same(before: int, after: int, stride: int = 1) -> nn.Sequential:
-            return block(conv(dims, before, after, kernel_size, stride, bias=False))
+        def same(before: int, after: int, stride: int = 1) -> Stack:
+            layer = conv(dims, before, after, kernel_size, stride, bias=False)
+            return Stack(layer, norm(after, eps=1e-3), ACTIVATIONS[activation]())
 
         def larger(before: int, after: int) -> nn.Module:
             return transposed(before, after, kernel_size, stride=2, padding=kernel_size // 2, bias=False)

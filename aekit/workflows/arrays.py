@@ -10,7 +10,7 @@ from aekit import formats, inference, thresholds
 from aekit.batches import check_finite
 from aekit.errors import AekitError
 from aekit.inference import Run
-from aekit.layers import channels_last
+from aekit.layers import for_use
 from aekit.records import Array, Record, record_of, times
 from aekit.thresholds import Verdict
 from aekit.trained import TrainedModel
@@ -92,7 +92,7 @@ def load(path: str, device: str = "auto") -> Autoencoder:
     """A model file or run folder as an Autoencoder; raises AekitError where it is missing, damaged or newer."""
     trained = common.load_model(path)
     run = inference.default_run(trained, device, None, None)
-    trained.network = channels_last(trained.network).to(run.device).eval()
+    trained.network = for_use(trained.network).to(run.device)
     return Autoencoder(trained, run)
 
 

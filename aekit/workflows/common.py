@@ -21,7 +21,7 @@ from aekit.files import check_free, whole
 from aekit.formats import default_out as default_name
 from aekit.formats import open_record
 from aekit.inference import Run, Seen, check_fits, default_run
-from aekit.layers import channels_last
+from aekit.layers import for_use
 from aekit.records import Record, times
 from aekit.trained import TrainedModel
 from aekit.training import finds_picks
@@ -282,7 +282,7 @@ def suggest(record: Record, verb: str) -> str:
 def _ready(trained: TrainedModel, options: Options) -> tuple[TrainedModel, Run]:
     use_kernels(options.kernels)
     run = default_run(trained, options.device, options.precision, options.batch_size)
-    trained.network = channels_last(trained.network).to(run.device).eval()
+    trained.network = for_use(trained.network).to(run.device)
     return trained, run
 
 
