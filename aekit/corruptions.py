@@ -21,6 +21,7 @@ from aekit.records import Batch, times
 Step = Callable[[Batch, Generator], Batch]
 Corruption = tuple[tuple[Step, ...], ...]  # alternatives, each a chain of steps
 SNR = (-10.0, 10.0)  # dB, from which `records` draws where nothing else is asked for
+NODES, RESPONSE = 10, 0.7  # of the curve that `response` draws, and its standard deviation in nepers
 HELD_OUT = 0.2  # the share of the records, at the end of their file, that training never sees
 
 
@@ -108,19 +109,44 @@ def colour(batch: Batch, amount: float, generator: Generator) -> Batch:
 
     The power is drawn from -0.7 to 0.7: other sources, paths and sensors. The sample's power stays.
     """
-    x = batch.x
-    power = _chosen(x, amount, generator) * (1.4 * _per_sample(x, generator) - 0.7)
-    frequency = torch.arange(1, x.shape[-1] // 2 + 2, device=x.device, dtype=x.dtype) / (x.shape[-1] // 2 + 1)
-    gain = frequency**power
+    power = _chosen(batch.x, amount, generator) * (1.4 * _per_sample(batch.x, generator) - 0.7)
+    return _filtered(batch, _frequencies(batch.x) ** power)
 
-    def coloured(tensor: Tensor) -> Tensor:
+
+def response(batch: Batch, amount: float, generator: Generator) -> Batch:
+    """With probability `amount` the amplitude spectrum along the last axis is multiplied by a smooth random curve.
+
+    In the logarithm of the frequency it runs on straight lines between 10 nodes, 6 dB about none: other sites and
+    sensors. The sample's power stays.
+    """
+    x = batch.x
+    heights = _uniform((len(x), NODES), x, generator).mul(2).sub(1).mul(3**0.5 * RESPONSE)  # of this standard deviation
+    logs = _frequencies(x).log()
+    place = logs / logs[0] * (NODES - 1)  # 0 at the Nyquist frequency
+    first = place.floor().clamp(max=NODES - 2).long()
+    curve = torch.lerp(heights[:, first], heights[:, first + 1], place - first)
+    curve = curve.view(len(x), *[1] * (x.dim() - 2), -1) * _chosen(x, amount, generator)
+    return _filtered(batch, curve.exp())
+
+
+def _frequencies(x: Tensor) -> Tensor:
+    """Those of the spectrum along the last axis (F,), over the highest; the first stands for the mean and is not 0."""
+    bins = x.shape[-1] // 2 + 1
+    return torch.arange(1, bins + 1, device=x.device, dtype=x.dtype) / bins
+
+
+def _filtered(batch: Batch, gain: Tensor) -> Batch:
+    """x and target with their amplitude spectra times `gain`, (..., F), at the power that x had."""
+    x = batch.x
+
+    def filtered(tensor: Tensor) -> Tensor:
         new: Tensor = torch.fft.irfft(torch.fft.rfft(tensor) * gain, n=tensor.shape[-1])
         return new
 
-    new = coloured(x)
+    new = filtered(x)
     before, after = (_beside(v.flatten(1).norm(dim=1), x) for v in (x, new))
     size = before / torch.where(after > 0, after, torch.ones_like(after))
-    target = new if batch.target is x else coloured(batch.target)
+    target = new if batch.target is x else filtered(batch.target)
     return batch._replace(x=new * size, target=target * size)
 
 
@@ -195,6 +221,7 @@ CHANGES: dict[str, Callable[[Batch, float, Generator], Batch]] = {
     "events": events,
     "stretch": stretch,
     "colour": colour,
+    "response": response,
     "reverse": reverse,
     "drop": drop,
     "silence": silence,

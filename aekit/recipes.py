@@ -101,7 +101,7 @@ RECIPES: dict[str, Recipe] = {
         "masks over the short-time Fourier transform of each channel: seismograms",
         {},
         {"epochs": 60, "batch_size": 20, "lr": 3e-3, "warmup": 0.2},
-        augment="shift:0.5+stretch:0.8+colour:0.8+events:0.2+reverse:0.2+silence:0.1",
+        augment="shift:0.5+stretch:0.8+colour:0.8+events:0.2+reverse:0.2",
         needs_noise=True,
         per_sample=True,
     ),

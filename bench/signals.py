@@ -17,6 +17,7 @@ from aekit.batches import as_tensor
 from aekit.datasets import open_dataset
 from aekit.models.wavedecompnet import WaveDecompNet
 from aekit.picks import Pick, pick_figures
+from aekit.recipes import RECIPES
 from aekit.synthetic.seismic import seismograms
 from aekit.workflows import Options
 from aekit.workflows.common import load_model
@@ -84,16 +85,17 @@ def seismic(folder: Path) -> list[Row]:
     noises = [f"records:{folder / 'noise.npy'}@{LOW:g}..{HIGH:g}"]
     made = seismograms("train", 0, 3200)
     np.save(folder / "made.npy", made.clean[made.p_index >= 0].reshape(-1, signal.shape[1]))
-    seconds = train(
-        folder, "deepdenoiser", str(folder / "made.npy"), "deepdenoiser-pre", corrupt=noises, steps=3500, val=0.05
-    )["seconds"]
+    first: dict[str, Any] = {"steps": 3500, "val": 0.05, "augment": f"{RECIPES['deepdenoiser'].augment}+response:0.8"}
+    seconds = train(folder, "deepdenoiser", str(folder / "made.npy"), "deepdenoiser-pre", corrupt=noises, **first)[
+        "seconds"
+    ]
     cleaned["generated ones alone"], _ = clean_up(folder, "deepdenoiser-pre", noisy)
     limit = classical.oracle_mask(signal, scaled)
     rows = []
     for fold in classical.FOLDS:
         out = np.isin(networks, fold)
         np.save(folder / "clean.npy", signal[~out])
-        options = {"steps": 1500, "lr": 2e-3, "start": str(folder / "deepdenoiser-pre")}
+        options = {"steps": 1500, "lr": 1.5e-3, "start": str(folder / "deepdenoiser-pre")}
         seconds += train(folder, "deepdenoiser", str(folder / "clean.npy"), corrupt=noises, **options)["seconds"]
         cleaned["deepdenoiser"][out], _ = clean_up(folder, "deepdenoiser-run", noisy[out])
         for name, result in (("deepdenoiser", cleaned["deepdenoiser"]), ("oracle mask", limit)):

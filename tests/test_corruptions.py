@@ -122,6 +122,16 @@ def test_a_colour_changes_the_spectrum_by_a_power_and_keeps_the_sum_of_squares()
     assert 0.6 < float(slope.max()) < 0.701
 
 
+def test_a_response_is_smooth_and_keeps_the_sum_of_squares() -> None:
+    x = torch.zeros(300, 1, 512)
+    x[:, :, 100] = 1.0
+    answered = draw("response:1", x)
+    torch.testing.assert_close(answered.square().sum(dim=(1, 2)), torch.ones(300))
+    gain = torch.fft.rfft(answered)[:, 0].abs().log()
+    assert float((gain - gain.mean(dim=1, keepdim=True)).std()) == pytest.approx(0.6, abs=0.15)
+    assert float((gain[:, 101:] - gain[:, 100:-1]).abs().max()) < 0.05
+
+
 def test_an_event_of_another_sample_is_added_weaker() -> None:
     x = torch.rand(100, 1, 50, generator=torch.Generator().manual_seed(1))
     added = draw("events:1", x) - x
