@@ -29,7 +29,7 @@ from aekit.transfers import Upload, fetch
 from aekit.windows import Place, Spot, Windows, fits, float_for, ratio
 
 BATCH = {"cpu": (1 << 20, 1024), "cuda": (1 << 22, 8192)}  # most values and samples where no batch size is asked for
-FARTHEST = 100  # times a sampling rate may be that of the model
+FARTHEST = 10  # times a sampling rate may be that of the model
 DRAWS = 10  # of a network that tells how sure it is by dropout
 IN_FLIGHT = {"cpu": 1, "cuda": 2}  # batches that are started before the first of them is waited for
 Progress = Callable[[int], None]  # told the rows done

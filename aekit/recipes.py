@@ -18,6 +18,7 @@ class Recipe:
     augment: str = ""  # a chain that makes other clean samples, before the corruption
     needs_noise: bool = False  # it learns nothing without a corruption or paired data
     per_sample: bool = False  # each row of a series is divided by its own standard deviation, whatever the data
+    window: int = 1024  # points that long series are cut into, where none is asked for
     least_steps: int = 3000  # with few rows the default epochs are more, so that there are so many steps
 
 
@@ -103,6 +104,7 @@ RECIPES: dict[str, Recipe] = {
         {"epochs": 60, "batch_size": 20, "lr": 3e-3, "warmup": 0.2},
         augment="shift:0.5+stretch:0.8+colour:0.8+events:0.2+reverse:0.2",
         needs_noise=True,
+        window=3000,
         per_sample=True,
     ),
     "wavedecompnet": Recipe(
@@ -112,6 +114,7 @@ RECIPES: dict[str, Recipe] = {
         {"epochs": 60, "batch_size": 64, "lr": 3e-3, "warmup": 0.2},
         augment="shift:0.9+silence:0.1",
         needs_noise=True,
+        window=600,
         per_sample=True,
     ),
     "eqtransformer": Recipe(
@@ -120,6 +123,7 @@ RECIPES: dict[str, Recipe] = {
         {},
         {"epochs": 60, "batch_size": 32, "lr": 2e-3, "warmup": 0.2},
         augment="shift:0.99+events:0.3+drop:0.1",
+        window=6000,
         per_sample=True,
     ),
 }

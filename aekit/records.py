@@ -19,7 +19,7 @@ MOST_CHANNELS = 16  # a shorter axis than this beside one at least four times as
 
 
 class Recorded(NamedTuple):
-    """Where and when the rows of a series were recorded, and where nothing was and the reader drew straight lines."""
+    """Where and when the rows of a series were recorded, and where nothing was and the reader filled it up."""
 
     stations: tuple[str, ...]  # of each row; empty where the format has none
     starts: NDArray[np.datetime64] | None  # (rows,), UTC, of each row's first point

@@ -57,6 +57,6 @@ def parse_thresholds(text: str) -> tuple[float, float, float]:
         detection = p = s = -1.0
     if not all(0 < threshold <= 1 for threshold in (detection, p, s)):
         raise typer.BadParameter(
-            f"{text!r}: three probabilities are needed, as in 0.3,0.1,0.1", param_hint="--pick-thresholds"
+            f"{text!r}: three numbers from 0 to 1 are needed, as in 0.3,0.1,0.1", param_hint="--pick-thresholds"
         )
     return detection, p, s

@@ -108,3 +108,21 @@ def test_each_file_has_scores_of_its_own(archive: Path) -> None:
     figures = result(archive, "score", "archive", "--model", figures["run"])
     assert (figures["files"], figures["count"], figures["out"]) == (3, 9, "archive.scores")
     assert outputs(archive / "archive.scores") == ["deep/er/two.npz.csv", "deep/one.npy.csv", "one.npy.csv"]
+
+
+def test_what_takes_no_folders_says_so(archive: Path) -> None:
+    says = "archive: is a folder of data files, which only denoise and score take"
+    for words in (("info", "archive"), ("train", "unet", "--data", "archive", "--corrupt", "gaussian:0.1")):
+        fails(archive, *words, says=says)
+
+
+def test_a_model_that_cannot_is_told_once(archive: Path) -> None:
+    network = build("eqtransformer", (3, POINTS), {})
+    normalisation = Normalisation("sample", (0.0,), (1.0,), -9, 9)
+    picker = TrainedModel(
+        network, "eqtransformer", "eqtransformer", {}, (3, POINTS), "series", None, normalisation, "mse"
+    )
+    checkpoint.save(picker, archive / "picker.safetensors")
+    done = aekit(archive, "denoise", "archive", "--model", "picker.safetensors", code=1)
+    assert "does not denoise" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

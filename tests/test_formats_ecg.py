@@ -41,7 +41,7 @@ def test_records_survive(
     assert (folder / "out_1.dat").read_bytes() == (folder / "in_1.dat").read_bytes()
 
 
-def test_values_are_in_physical_units_and_gaps_are_lines(tmp_path: Path) -> None:
+def test_values_are_in_physical_units_and_gaps_are_filled(tmp_path: Path) -> None:
     values = digital()
     values[10:20] = -(1 << 15)
     values[50, 1] = -(1 << 15)
@@ -51,9 +51,9 @@ def test_values_are_in_physical_units_and_gaps_are_lines(tmp_path: Path) -> None
         physical = wfdb.rdrecord(str(tmp_path / "a")).p_signal.T
     known = np.isfinite(physical)
     np.testing.assert_allclose(whole(record)[0][known], physical[known])
-    np.testing.assert_allclose(
-        whole(record)[0, 0, 9:21], np.linspace((values[9, 0] - 5) / 200, (values[20, 0] - 5) / 200, 12)
-    )
+    share, first = np.arange(1, 11) / 11, physical[0]
+    made = (1 - share) * [*first[8::-1], first[1]] + share * first[30:20:-1]
+    np.testing.assert_allclose(whole(record)[0, 0, 10:20], made)
     assert record.recorded is not None
     assert (record.recorded.gaps.tolist(), record.recorded.filled) == ([[0, 10, 20]], 21)
 

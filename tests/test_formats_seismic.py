@@ -50,7 +50,7 @@ def copied(path: Path, folder: Path) -> Path:
 # --- stations, channels and gaps --------------------------------------------------------------------------------------
 
 
-def test_a_station_is_a_row_of_its_channels_and_gaps_are_straight_lines(tmp_path: Path) -> None:
+def test_a_station_is_a_row_of_its_channels_and_gaps_are_filled_from_both_sides(tmp_path: Path) -> None:
     record = open_record(write_mseed(tmp_path / "g.mseed", *three_channels_with_a_gap()))
     assert (record.shape, record.dtype, record.sampling_rate) == ((1, 3, 1700), np.int32, 20.0)
     assert (record.kind, record.channel_axis) == ("series", 1)
@@ -58,8 +58,9 @@ def test_a_station_is_a_row_of_its_channels_and_gaps_are_straight_lines(tmp_path
     before, after = (t.data for t in traces_of(tmp_path / "g.mseed") if t.stats.channel == "HHN")
     np.testing.assert_array_equal(north[:900], before)
     np.testing.assert_array_equal(north[1050:], after)
-    line = np.rint(np.linspace(before[-1], after[0], 152)[1:-1])
-    np.testing.assert_array_equal(north[900:1050], line)
+    share = np.arange(1, 151) / 151
+    made = (1 - share) * before[-2:-152:-1] + share * after[150:0:-1]
+    np.testing.assert_array_equal(north[900:1050], np.rint(made))
     np.testing.assert_array_equal(vertical[:900], traces_of(tmp_path / "g.mseed")[4].data)
     np.testing.assert_array_equal(east[1000:], traces_of(tmp_path / "g.mseed")[1].data)
     assert record.recorded is not None

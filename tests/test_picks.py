@@ -187,3 +187,11 @@ def test_a_detection_lasts() -> None:
     probability = np.zeros((3, 500), np.float32)
     probability[0, 100:110] = probability[0, 300:330] = 1
     assert [pick.start for pick in found(probability)] == [3.0]
+
+
+def test_arrivals_outside_their_row_are_a_fault(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", data=np.zeros((3, 3, 50)), p_index=[5, 50, -1], s_index=[9, -1, -1])
+    fails(tmp_path, "info", "a.npz", says="a.npz: row 1: p_index is 50, the row has 50 points; tell arrivals in points")
+    np.savez(tmp_path / "b.npz", data=np.eye(50)[None, :3].repeat(3, 0), p_index=[5, 6], s_index=[9, 9])
+    says = "learns from picks; put arrays p_index and s_index beside the data, a value per row"
+    fails(tmp_path, "train", "eqtransformer", "--data", "b.npz", says=says)

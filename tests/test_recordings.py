@@ -61,7 +61,7 @@ def test_denoise_gives_the_same_traces_without_the_noise(
         assert (after.data.dtype, after.stats.mseed.encoding) == (np.int32, "STEIM2")
         assert not np.array_equal(after.data, before.data)
         np.testing.assert_array_equal(after.data + noise.data, before.data)
-    says = "day.mseed: 350 of 5,100 values were not recorded; straight lines stand in for them"
+    says = "day.mseed: 350 of 5,100 values were not recorded; what lies beside stands in for them"
     assert (says in done.stderr) == (len(traces) == 6 and traces[0].id[3:6] == "AAA")
 
 

@@ -87,6 +87,10 @@ def open_record(path: str | Path, labels: str | None = None, target: str | None 
     is one row. Raises AekitError for whatever hinders that; NaN and infinity pass.
     """
     file, name = split_name(str(path))
+    if file.is_dir() and ending_of(file.name) not in READERS and files_in(file).files:
+        raise AekitError(
+            f"{file}: is a folder of data files, which only denoise and score take, one by one; name one of the files"
+        )
     contents = contents_of(file, Want(name, labels))
     data = choose_data(contents, file, name, [n for n in (labels, target) if n])
     record = record_at(str(path), file, data, contents)

@@ -238,7 +238,13 @@ def with_picks(record: Record, contents: Contents, file: Path, data: str) -> Rec
             values = np.array(stored.read(0, len(record)), dtype=np.float64).reshape(-1)
         if (values % 1 != 0).any():
             raise AekitError(f"{file}: {name} holds broken numbers; arrivals are told in points of their row")
-        columns.append(np.where((values >= 0) & (values < points), values, -1))
+        beyond = np.flatnonzero(values >= points)
+        if len(beyond):
+            raise AekitError(
+                f"{file}: row {beyond[0]}: {name} is {values[beyond[0]]:g}, the row has {points} points; tell "
+                "arrivals in points from the row's first, -1 where there is none"
+            )
+        columns.append(np.where(values >= 0, values, -1))
     p, s = columns
     wrong = np.flatnonzero((p >= 0) & (s >= 0) & (s <= p))
     if len(wrong):

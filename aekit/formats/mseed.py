@@ -1,8 +1,8 @@
 """miniSEED, by obspy. A row is a station: its channels, Z N E, over one span of time.
 
-The traces of a station begin and end where they will, and have gaps. The model is given all of the span, with straight
-lines where nothing was recorded; `Record.header` keeps which values are which trace, so that the writer puts out the
-traces that were read, each with its codes, start, rate and encoding, and nothing else.
+The traces of a station begin and end where they will, and have gaps. The model is given all of the span, filled up from
+both sides where nothing was recorded; `Record.header` keeps which values are which trace, so that the writer puts out
+the traces that were read, each with its codes, start, rate and encoding, and nothing else.
 """
 
 import contextlib

@@ -52,8 +52,9 @@ def read_sac(path: Path, want: Want) -> Contents:
         codes = [_text(text[name]) for name in ("knetwk", "kstnm", "khole", "kcmpnm")]
         start = _start(number)
         delta, begin = _short(number["delta"]), _short(number["b"])
-        picks = [_point(number[name], begin, delta) for name in ("a", "t0")]
-    shape = 1, 1, int(number["npts"])
+        points = int(number["npts"])
+        picks = [_point(number[name], begin, delta, points) for name in ("a", "t0")]
+    shape = 1, 1, points
 
     def load_all() -> Array:
         with reading(path), path.open("rb") as f:
@@ -91,10 +92,10 @@ def _start(number: dict[str, Any]) -> np.datetime64 | None:
     return np.datetime64(f"{year:04}-01-01", "us") + np.timedelta64(round(seconds * 1e6), "us")
 
 
-def _point(seconds: np.floating, begin: float, delta: float) -> int:
-    """The point of a marker, -1 where it is not set."""
+def _point(seconds: np.floating, begin: float, delta: float, points: int) -> int:
+    """The point of a marker, -1 where it is not set or lies outside the trace."""
     point = (_short(seconds) - begin) / delta if seconds != -12345 and delta > 0 else math.nan
-    return round(point) if 0 <= point < 1 << 31 else -1
+    return round(point) if -0.5 <= point < points - 0.5 else -1
 
 
 @writer(".sac")

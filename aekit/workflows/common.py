@@ -20,7 +20,7 @@ from aekit.errors import AekitError
 from aekit.files import check_free, whole
 from aekit.formats import default_out as default_name
 from aekit.formats import open_record
-from aekit.inference import Run, Seen, check_fits, default_run
+from aekit.inference import Run, Seen, check_fits, default_run, takes_signals
 from aekit.layers import for_use
 from aekit.records import Record, times
 from aekit.trained import TrainedModel
@@ -93,8 +93,8 @@ def tell_gaps(record: Record, talk: Talk) -> None:
     if record.recorded is not None and record.recorded.filled:
         values = len(record) * record.values_per_row
         talk.say(
-            f"{record.source}: {record.recorded.filled:,} of {values:,} values were not recorded; straight lines stand "
-            "in for them, and an output of the same format leaves them out"
+            f"{record.source}: {record.recorded.filled:,} of {values:,} values were not recorded; what lies beside "
+            "stands in for them, mirrored, and an output of the same format leaves them out"
         )
 
 
@@ -231,9 +231,11 @@ def _tell_windows(trained: TrainedModel, record: Record, talk: Talk) -> None:
     if rate != 1:
         lost = f", so what lies above {trained.sampling_rate / 2:g} Hz counts as noise" if rate < 1 else ""  # type: ignore[operator]
         talk.say(
-            f"{record.source}: resampled from {record.sampling_rate:g} Hz to the model's {trained.sampling_rate:g} Hz, "
-            f"and back{lost}"
+            f"{record.source}: resampled for the model from {record.sampling_rate:g} Hz to "
+            f"{trained.sampling_rate:g} Hz, and what it gives is brought back{lost}"
         )
+    elif trained.sampling_rate is None and record.sampling_rate is not None and takes_signals(trained):
+        talk.say(f"the model does not know its sampling rate: {record.sampling_rate:g} Hz are taken for it")
     points, wanted = round(record.sample_shape[-1] * rate), trained.sample_shape[-1]
     if points < wanted:
         talk.say(f"rows of {points} points are shorter than the model's samples of {wanted}: mirrored to fill one")

@@ -65,6 +65,8 @@ def _denoise_folder(
     options: Options,
     talk: Talk,
 ) -> dict[str, Any]:
+    if options.model is not None:
+        common.check_serves(common.load_model(options.model), "denoise")
     if clean is not None:
         raise AekitError(f"{folder}: is a folder of files; --clean is told for one file, so leave it off or name one")
     outs = [Path(out) if out is not None else Path(f"{folder.resolve().name}.denoised")]

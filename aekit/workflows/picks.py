@@ -83,7 +83,7 @@ def write_picks(
 
 
 def _recorded(picks: list[Pick], record: Record, rate: float) -> list[Pick]:
-    """Those that do not lie in gaps, where straight lines stand in for the record."""
+    """Those that do not lie in gaps, where what lies beside stands in for the record."""
     at = [(pick.row, round(pick.start * rate), round(pick.end * rate)) for pick in picks]
     row, first, last = np.array(at, dtype=np.int64).reshape(-1, 3).T
     share = gap_share(record, row, first, last - first + 1)

@@ -90,6 +90,8 @@ def _score_folder(
     talk: Talk,
     pick_thresholds: tuple[float, float, float],
 ) -> dict[str, Any]:
+    if options.model is not None:
+        common.check_serves(common.load_model(options.model), "score")
     place = Path(out) if out is not None else Path(f"{folder.resolve().name}.scores")
 
     def one(file: Path, places: list[Path], options: Options, talk: Talk) -> dict[str, Any]:

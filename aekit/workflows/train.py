@@ -86,7 +86,7 @@ def train(
     common.use_kernels(kernels)
 
     alone = getattr(MODELS[chosen.model], "each_channel", False)
-    parts = open_parts(data, data_options, settings.seed, chosen.per_sample, alone, talk)
+    parts = open_parts(data, data_options, settings.seed, chosen, alone, talk)
     if "epochs" not in options and settings.steps is None:
         settings = _enough_epochs(settings, chosen, len(parts.train), talk)
     sample_shape = tuple(parts.train_raw.shape[1:])
@@ -98,8 +98,8 @@ def train(
     judged = [rows for rows in (parts.train, parts.val, parts.test) if rows is not None]
     if finds_picks(MODELS[chosen.model]) and any(rows.picks is None for rows in judged):
         raise AekitError(
-            f"{data}: the recipe {recipe} learns from picks; put arrays p_index and s_index beside the data, the "
-            "points at which P and S arrive, -1 where there is none"
+            f"{data}: the recipe {recipe} learns from picks; put arrays p_index and s_index beside the data, a "
+            "value per row: the point at which P or S arrives, -1 where there is none"
         )
     corruption = parse_corruption(chain, sample_shape, parts.record.sampling_rate)
     output = "none" if model_settings.get("activation") == "none" else parts.normalisation.output

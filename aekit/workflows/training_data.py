@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from aekit.batches import Normalisation, Rows, choose_normalisation, chunks, read_all, to_rows
 from aekit.errors import AekitError, UsageError
+from aekit.recipes import Recipe
 from aekit.records import Record, select, times
 from aekit.training import mix
 from aekit.windows import channels_alone, windows_of
@@ -19,7 +20,6 @@ from aekit.workflows.common import Talk
 
 HELD_OUT_ROWS = 3000  # at most, where no --val is given
 LONGEST_SERIES = 8192  # longer ones are cut into windows
-WINDOW = 1024
 MOST_CLASSES = 1000  # kept in the model file
 
 
@@ -40,9 +40,9 @@ class Parts:
     windowed: bool  # samples are windows of longer rows
 
 
-def open_parts(data: str, options: Mapping[str, Any], seed: int, per_sample: bool, alone: bool, talk: Talk) -> Parts:
-    """Training, validation and test rows; each row of a series is normalised by itself (`per_sample`), and each channel
-    a row of its own (`alone`) where the model asks for that."""
+def open_parts(data: str, options: Mapping[str, Any], seed: int, recipe: Recipe, alone: bool, talk: Talk) -> Parts:
+    """Training, validation and test rows, normalised and cut as the recipe asks for; each channel is a row of its own
+    (`alone`) where the model does."""
     labels, target = options.get("labels"), options.get("target")
     record = common.open_part(data, "train", labels, target)
     assert record is not None, "every data set has a training part"
@@ -55,13 +55,13 @@ def open_parts(data: str, options: Mapping[str, Any], seed: int, per_sample: boo
     normal = common.parse_normal(options.get("normal"), data, record)
     classes = None if record.labels is None else tuple(sorted(set(map(str, record.labels)))[:MOST_CLASSES])
     whole = _only_normal(record, normal, talk)
-    record = _cut(whole, options.get("window"), talk)
+    record = _cut(whole, options.get("window"), recipe.window, talk)
     if alone:
         record = channels_alone(record)
     raw = read_all(record)
     if len(raw) < 2:
         raise AekitError(f"{record.source}: {len(raw)} row(s) to train on; at least 2 are needed, better hundreds")
-    normalisation = choose_normalisation(raw, record.kind, record.source, per_sample)
+    normalisation = choose_normalisation(raw, record.kind, record.source, recipe.per_sample)
     talk.say(f"{record.source}: {len(raw)} rows of {times(raw.shape[1:])}, {record.kind}; {normalisation.describe()}")
     goal = None if record.target is None else read_all(record.target)
     rows = to_rows(raw, normalisation, goal, record.picks)
@@ -92,7 +92,7 @@ def _to_rows(
     """Rows of samples (C, ...); longer series are cut into windows of that length."""
     longer = record.kind == "series" and record.sample_shape[-1] > sample_shape[-1]
     if longer and len(sample_shape) == len(record.sample_shape):
-        record = _cut(record, sample_shape[-1], talk)
+        record = _cut(record, sample_shape[-1], sample_shape[-1], talk)
     if alone:
         record = channels_alone(record)
     if record.sample_shape != sample_shape:
@@ -118,8 +118,8 @@ def _only_normal(record: Record, normal: tuple[str, ...] | None, talk: Talk) -> 
     return select(record, keep)
 
 
-def _cut(record: Record, window: object, talk: Talk) -> Record:
-    """Long series as windows side by side: of the length asked for, or of 1,024 points where they are over 8,192."""
+def _cut(record: Record, window: object, usual: int, talk: Talk) -> Record:
+    """Long series as windows side by side: of the length asked for, or of the usual one where they are over 8,192."""
     channels, *size = record.sample_shape
     if len(size) != 1 or record.kind == "table":
         if window is not None and window != size[-1]:
@@ -128,7 +128,7 @@ def _cut(record: Record, window: object, talk: Talk) -> Record:
     length = size[0]
     if window is not None and not isinstance(window, int):
         raise UsageError(f"--set window={window}: a number of points")
-    wanted = window if window is not None else (WINDOW if length > LONGEST_SERIES else length)
+    wanted = window if window is not None else (usual if length > LONGEST_SERIES else length)
     if wanted == length:
         return record
     if not 1 < wanted < length:
