@@ -1,6 +1,6 @@
 """Speed and memory of whole verbs on this machine, each beside the plain loop in the same run -> $OUT or results/.
 
-    AEKIT_DATA=<folder> python bench/pipelines.py speed memory archive      # on a CPU
+    AEKIT_DATA=<folder> python bench/pipelines.py speed memory archive epochs      # on a CPU
     AEKIT_DATA=<folder> python bench/pipelines.py gpu
 
 `memory` writes and removes two files of 4 GiB in a temporary folder, `gpu` one of 0.9 GB. Run it on a machine that does
@@ -26,6 +26,7 @@ import plain
 import torch
 
 from aekit import kernels, workflows
+from aekit.datasets import open_dataset
 from aekit.graphs import Graphed
 from aekit.inference import scores_of
 from aekit.synthetic.seismic import SAMPLES, SAMPLING_RATE, seismograms
@@ -140,6 +141,33 @@ def speed(folder: Path) -> list[Row]:
             row("score 60,000 digits by conv, s", f"aekit {precision}", seconds, timing.seconds / seconds, target, note)
         )
     return rows + commands(folder)
+
+
+EPOCHS = {  # recipe -> data, and steps that take some seconds
+    "dense": ("mnist", 400),
+    "conv": ("mnist", 200),
+    "conv1d": ("ecg5000", 200),
+    "lstm": ("ecg5000", 20),
+    "trace": ("radio", 100),
+    "unet": ("radio", 60),
+    "deepdenoiser": ("seismic", 20),
+    "wavedecompnet": ("seismic", 10),
+    "eqtransformer": ("seismic", 10),
+}
+
+
+def epochs(folder: Path) -> list[Row]:
+    """Seconds of an epoch of each kind of network, dense, 1-D, 2-D and on a spectrum, from a few steps of it."""
+    rows = []
+    for recipe, (data, steps) in EPOCHS.items():
+        workflows.train(recipe, data, {"steps": steps, "corrupt": []}, out=str(folder / "run"), force=True)
+        speed = max(float(line["samples_per_second"]) for line in metrics(folder))
+        record = open_dataset(data, "train")
+        assert record is not None
+        count = len(record) * (record.sample_shape[0] if recipe == "deepdenoiser" else 1)
+        what = f"an epoch of {recipe}, {count:,} samples of {data}, seconds"
+        rows.append(row(what, "aekit", count / speed, note=f"{speed:,.0f} samples a second"))
+    return rows
 
 
 def commands(folder: Path) -> list[Row]:
@@ -375,7 +403,7 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-SUBJECTS = {"speed": speed, "memory": memory, "archive": archive, "gpu": gpu}
+SUBJECTS = {"speed": speed, "memory": memory, "archive": archive, "epochs": epochs, "gpu": gpu}
 
 
 def main() -> None:
