@@ -102,6 +102,8 @@ def test_every_command_of_the_readme_runs_in_its_order(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir(parents=True)
         for i in range(10):
             Image.fromarray(np.full((8, 8), 10 * i, np.uint8)).save(tmp_path / folder / f"{i}.png")
+    (tmp_path / "archive").mkdir()
+    np.save(tmp_path / "archive" / "day.npy", waves())
     commands = [line.split("#")[0].split() for line in readme("sh") if line.startswith("aekit ")]
     assert len(commands) > 15
     for words in commands:
