@@ -208,6 +208,18 @@ def test_deepdenoiser_gives_back_what_its_mask_lets_through() -> None:
         torch.testing.assert_close(model(x).x_hat, share * x, atol=1e-5, rtol=1e-4)
 
 
+def test_deepdenoiser_in_use_is_the_mean_over_its_shifts() -> None:
+    models = [build("deepdenoiser", (1, 300), {"hidden": (4, 8), "shifts": shifts}).eval() for shifts in (1, 2)]
+    models[1].load_state_dict(models[0].state_dict())
+    x = torch.randn(3, 1, 300)
+    once, moved = (models[0](nn.functional.pad(x, (shift, 0))).x_hat[..., shift:] for shift in (0, 7))
+    assert float((once - moved).detach().abs().max()) > 1e-3
+    torch.testing.assert_close(models[1](x).x_hat, (once + moved) / 2)
+    models[0].train()
+    models[1].train()
+    torch.testing.assert_close(models[1](x).x_hat, models[0](x).x_hat)
+
+
 def test_deepdenoiser_learns_the_share_of_the_signal() -> None:
     """Its loss is the cross-entropy with |S| / (|S| + |N|), which is least where the mask is that share."""
     model = build("deepdenoiser", (1, 90), {"hidden": (4, 8), "loss": "share"}).eval()
