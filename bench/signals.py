@@ -110,13 +110,14 @@ def seismic(folder: Path) -> list[Row]:
         note = f"{len(classical.FOLDS)} folds of networks, {seconds:.0f} s" if own else ""
         rows.append(row("seismic", name, "SNR gain, dB", gain, ">= 9.2" if own else "", note))
         rows.append(row("seismic", name, "correlation", correlation, ">= 0.92" if own else ""))
-    return rows + _turbines(folder, ("deepdenoiser-run", "deepdenoiser-pre"))
+    runs = {"deepdenoiser": "deepdenoiser-run", "generated ones alone": "deepdenoiser-pre"}
+    return rows + _turbines(folder, runs)
 
 
-def _turbines(folder: Path, runs: tuple[str, ...]) -> list[Row]:
+def _turbines(folder: Path, runs: dict[str, str]) -> list[Row]:
     """Noise of another origin: nine earthquakes beside wind turbines, whose clean traces nobody knows."""
     noisy, p = classical.turbines()
-    found = {run: clean_up(folder, run, noisy)[0] for run in runs}
+    found = {name: clean_up(folder, run, noisy)[0] for name, run in runs.items()}
     found |= {"as recorded": noisy, **{name: method(noisy) for name, method in classical.METHODS.items()}}
     what = "10 s from P over 25 s before, dB"
     return [
