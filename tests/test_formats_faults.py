@@ -131,7 +131,7 @@ def test_missing_empty_unknown_and_odd_paths(tmp_path: Path) -> None:
     (tmp_path / "a.xyz").write_text("1")
     assert "the ending '.xyz' is not known; convert it to one of .npy, .npz" in fault(tmp_path / "a.xyz")
     (tmp_path / "nothing").mkdir()
-    assert "holds no images" in fault(tmp_path / "nothing")
+    assert "holds neither data files nor images" in fault(tmp_path / "nothing")
     os.mkfifo(tmp_path / "pipe.npy")
     assert "is no regular file" in fault(tmp_path / "pipe.npy")
 
