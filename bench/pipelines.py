@@ -260,7 +260,7 @@ def archive(folder: Path) -> list[Row]:
 
 
 def peak_memory(words: list[str]) -> tuple[float, float]:
-    """GiB and seconds of a command in a process of its own; getrusage would tell this process's peak if it is higher."""
+    """GiB and seconds of a command in a process of its own; getrusage would tell a higher peak of this process."""
     code = (
         "import json, re, sys, time\n"
         "start = time.perf_counter()\n"
