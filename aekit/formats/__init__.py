@@ -6,6 +6,7 @@ A format is one function under `@reader(".ending")`, and one under `@writer(".en
 import contextlib
 import csv
 import importlib.util
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -52,22 +53,24 @@ def files_in(folder: Path) -> FolderFiles:
 
     Text and pictures beside files of other formats are taken for notes, and a run's own files are no data.
     """
-    found: dict[str, list[Path]] = {"text": [], "picture": [], "data": []}
-    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
-        ending = ending_of(path.name)
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and ending in READERS and not hidden and not is_of_run(path):
-            plain = ending.removesuffix(".gz")
-            found["text" if plain in TEXT else "picture" if plain in images.ENDINGS else "data"].append(path)
-    if not found["data"]:
-        return FolderFiles([] if found["picture"] else found["text"], "")
-    counts = [f"{len(files)} {kind} file(s)" for kind, files in found.items() if files and kind != "data"]
-    return FolderFiles(found["data"], f"{' and '.join(counts)} left out" if counts else "")
-
-
-def is_of_run(path: Path) -> bool:
-    """Whether a file is what training leaves behind."""
-    return path.suffix == ".safetensors" and (path.parent / "config.json").exists()
+    notes: list[Path] = []
+    data: list[Path] = []
+    pictures = 0  # there may be a million
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        is_run = "config.json" in names
+        for name in names:
+            ending = ending_of(name)
+            if name.startswith(".") or ending not in READERS or (is_run and ending == ".safetensors"):
+                continue
+            if ending in images.ENDINGS:
+                pictures += 1
+            else:
+                (notes if ending.removesuffix(".gz") in TEXT else data).append(Path(place, name))
+    if not data:
+        return FolderFiles([] if pictures else sorted(notes), "")
+    counts = [f"{count} {kind} file(s)" for kind, count in (("text", len(notes)), ("picture", pictures)) if count]
+    return FolderFiles(sorted(data), f"{' and '.join(counts)} left out" if counts else "")
 
 
 def missing_extras() -> dict[str, list[str]]:
