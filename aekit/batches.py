@@ -177,6 +177,7 @@ class Rows:
     scale: Tensor
     target: Tensor | None = None  # (N, ...), normalised
     picks: Tensor | None = None  # (N, 2), arrivals of P and S
+    labels: Tensor | None = None  # (N,), int64, places among the classes
     unit: float | None = None  # what errors are told in, where every sample has a scale of its own
 
     def __len__(self) -> int:
@@ -191,7 +192,8 @@ class Rows:
             offset, scale = offset.index_select(0, index), scale.index_select(0, index)
         target = x if self.target is None else self.target.index_select(0, index)
         picks = None if self.picks is None else pick_maps(self.picks.index_select(0, index), x.shape[-1])
-        return Batch(x, target, offset, scale, picks)
+        label = None if self.labels is None else self.labels.index_select(0, index)
+        return Batch(x, target, offset, scale, picks, label)
 
     def error_unit(self, batch: Batch) -> Tensor | float:
         """What turns a normalised squared error into squared units of the training data's standard deviation."""
@@ -211,8 +213,9 @@ class Rows:
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Rows":
         target = None if self.target is None else change(self.target)
         picks = None if self.picks is None else change(self.picks)
+        labels = None if self.labels is None else change(self.labels)
         x, offset, scale = change(self.x), change(self.offset), change(self.scale)
-        return replace(self, x=x, offset=offset, scale=scale, target=target, picks=picks)
+        return replace(self, x=x, offset=offset, scale=scale, target=target, picks=picks, labels=labels)
 
 
 PICK_WIDTH = 10.0  # points, standard deviation of the bell that stands for a pick
@@ -233,8 +236,17 @@ def pick_maps(picks: Tensor, points: int) -> Tensor:
     return torch.cat([detection[:, None].to(bells.dtype), bells], dim=1)
 
 
-def to_rows(raw: Array, normalisation: Normalisation, target: Array | None = None, picks: Array | None = None) -> Rows:
-    """Samples as stored (N, C, ...), and their clean counterparts in the same units, ready for `fit`."""
+def to_rows(
+    raw: Array,
+    normalisation: Normalisation,
+    target: Array | None = None,
+    picks: Array | None = None,
+    labels: Array | None = None,
+) -> Rows:
+    """Samples as stored (N, C, ...), and their clean counterparts in the same units, ready for `fit`.
+
+    `labels` (N,) are whole numbers, the places of the rows' classes.
+    """
     x = as_tensor(raw)
     goal = None
     narrow = x.dtype in (torch.uint8, torch.int8) and normalisation.kind != "sample"
@@ -247,7 +259,8 @@ def to_rows(raw: Array, normalisation: Normalisation, target: Array | None = Non
     if target is not None:
         goal = ((as_tensor(target).to(offset.dtype) - offset) / scale).float()
     arrivals = None if picks is None else torch.from_numpy(picks)
-    return Rows(x, kept, offset, scale, goal, arrivals, unit=normalisation.unit)
+    places = None if labels is None else as_tensor(labels).long()
+    return Rows(x, kept, offset, scale, goal, arrivals, places, normalisation.unit)
 
 
 def as_tensor(raw: Array) -> Tensor:

@@ -227,7 +227,7 @@ def strided_sizes(size: tuple[int, ...], stages: int) -> list[tuple[int, ...]]:
 
 
 def count_parameters(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def for_use(model: nn.Module) -> nn.Module:

@@ -71,4 +71,4 @@ class Phase:
     parameters: list[nn.Parameter]
     loss: Callable[[Batch], dict[str, Tensor]]
     every: int = 1  # it runs in each `every`-th step
-    lr: float | None = None  # its own learning rate, where the run's does not suit
+    pace: float = 1.0  # its learning rate over the run's

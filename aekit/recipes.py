@@ -22,6 +22,8 @@ class Recipe:
     least_steps: int = 3000  # with few rows the default epochs are more, so that there are so many steps
 
 
+ADVERSARIAL = {"batch_size": 64, "lr": 2e-4, "betas": (0.5, 0.999), "schedule": "constant"}
+
 RECIPES: dict[str, Recipe] = {
     "stacked": Recipe(
         "dense",
@@ -65,6 +67,34 @@ RECIPES: dict[str, Recipe] = {
         "variational, 500 hidden and 50 latent: generates from a prior",
         {},
         {"epochs": 20, "batch_size": 128, "lr": 1e-3, "beta": 0.15},  # 1 allows a value a variance of 1/2: blurred
+    ),
+    "gan": Recipe(
+        "gan",
+        "adversarial, a generator against a critic: generates",
+        {},
+        {"epochs": 40, **ADVERSARIAL},
+        least_steps=10_000,
+    ),
+    "acgan": Recipe(
+        "acgan",
+        "adversarial with classes, which the critic tells: generates one class or all",
+        {},
+        {"epochs": 100, **ADVERSARIAL, "lr": 1e-4},
+        least_steps=25_000,
+    ),
+    "wgan-gp": Recipe(
+        "gan",
+        "adversarial by the Wasserstein distance, critic of slope 1: generates, and does not collapse",
+        {"loss": "wgan-gp"},
+        {"epochs": 60, **ADVERSARIAL},
+        least_steps=15_000,
+    ),
+    "wgan-div": Recipe(
+        "gan",
+        "adversarial by the Wasserstein divergence: generates, and does not collapse",
+        {"loss": "wgan-div"},
+        {"epochs": 60, **ADVERSARIAL},
+        least_steps=15_000,
     ),
     "lstm": Recipe(
         "lstm",

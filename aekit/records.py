@@ -143,6 +143,7 @@ class Batch(NamedTuple):
     offset: Tensor  # broadcasts against x: value in the file = x * scale + offset
     scale: Tensor
     picks: Tensor | None = None  # (B, 3, T), probability of detection, P and S at each time point, where they are known
+    label: Tensor | None = None  # (B,), int64, the class by its place among the classes, where they are known
 
 
 class Output(NamedTuple):

@@ -126,7 +126,7 @@ def fit(
         trained_seconds = time.perf_counter() - started
         model.eval()
         is_best = True
-        if reconstructs(model) or finds_picks(model):
+        if is_judged(model):
             errors, units = errors_of(model, val, settings, corruption)
             metrics["val_error"] = float((errors * units).mean())
             is_lowest = lowest is None or float(errors.mean()) < float(lowest.mean())
@@ -171,7 +171,7 @@ class _Step:
         due = tuple(number % phase.every == 0 for phase in self.phases)
         for phase, movers in zip(self.phases, self.optimisers, strict=True):
             for optimiser in movers:
-                rate = (phase.lr or self.settings.lr) * _schedule(self.settings, progress)
+                rate = phase.pace * self.settings.lr * _schedule(self.settings, progress)
                 optimiser.param_groups[0]["lr"].fill_(rate)
         if due not in self.graphs:
             self.graphs[due] = Graphed(partial(self._run, due), self.device, [self.noise])
@@ -240,7 +240,12 @@ def phases_of(model: nn.Module, settings: TrainSettings) -> list[Phase]:
 
 
 def reconstructs(model: nn.Module) -> bool:
-    return bool({"denoise", "score"} & set(model.verbs)) and not finds_picks(model)  # type: ignore[arg-type]
+    return bool({"denoise", "score"} & set(model.verbs)) and not hasattr(model, "errors")  # type: ignore[arg-type]
+
+
+def is_judged(model: nn.Module) -> bool:
+    """Whether rows held out have an error: that of the reconstruction, or the model's own."""
+    return reconstructs(model) or hasattr(model, "errors")
 
 
 def finds_picks(model: object) -> bool:
@@ -272,6 +277,7 @@ def errors_of(
 ) -> tuple[Tensor, Tensor]:
     """Mean squared error of each normalised sample (N,), float64, corrupted as in training, the same in each call.
 
+    A model that does not reconstruct may have `errors` of its own, of a batch, (B,).
     The other tensor (N,) turns errors into 0..1 units for images, into units of the training data's standard deviation
     else: it differs from 1 where each sample has a scale of its own.
     """
@@ -283,13 +289,13 @@ def errors_of(
         noise.manual_seed(mix(settings.seed, 2, start))
         index = torch.arange(start, min(start + EVALUATION_ROWS, len(rows)), device=device)
         batch = corrupt(rows.batch(index), corruption, noise, rows.unit is not None)
-        with precision_context(settings.precision, device):
-            output = forward(batch.x)
-        if finds_picks(forward):
-            assert batch.picks is not None, "the workflow checks that there are picks"
-            parts.append(mse(output.x_hat.float(), batch.picks).double())
+        if hasattr(forward, "errors"):
+            with precision_context(settings.precision, device):
+                parts.append(forward.errors(batch).double())
             units.append(torch.ones_like(parts[-1]))
             continue
+        with precision_context(settings.precision, device):
+            output = forward(batch.x)
         target = batch.target if output.target is None else output.target
         parts.append(mse(output.x_hat.float(), target, output.weight).double())
         units.append(torch.ones_like(parts[-1]) * rows.error_unit(batch))
@@ -315,7 +321,7 @@ def _optimisers(phase: Phase, settings: TrainSettings, device: torch.device) -> 
     """AdamW for all parameters, or Muon for the large matrices and AdamW for the others; their rates are tensors."""
 
     def lr() -> Tensor:
-        return torch.tensor(phase.lr or settings.lr, device=device)
+        return torch.tensor(phase.pace * settings.lr, device=device)
 
     is_cuda = device.type == "cuda"
     large = [settings.optimiser == "muon" and _suits_muon(p) for p in phase.parameters]

@@ -193,7 +193,7 @@ class TinyGAN(nn.Module):
             return {"loss": -self.critic(self.generator(torch.randn(len(batch.x), 4))).mean()}
 
         return [
-            Phase("critic", list(self.critic.parameters()), critic, lr=4e-4),
+            Phase("critic", list(self.critic.parameters()), critic, pace=4),
             Phase("generator", list(self.generator.parameters()), generator, every=3),
         ]
 

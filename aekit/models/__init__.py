@@ -8,10 +8,12 @@ from torch import nn
 
 from aekit.errors import AekitError, UsageError
 from aekit.layers import ACTIVATIONS
+from aekit.models.acgan import ACGAN
 from aekit.models.conv import Conv
 from aekit.models.deepdenoiser import DeepDenoiser
 from aekit.models.dense import Dense
 from aekit.models.eqtransformer import EQTransformer
+from aekit.models.gan import GAN
 from aekit.models.lstm import LSTM
 from aekit.models.trace import Trace
 from aekit.models.unet import UNet
@@ -30,13 +32,16 @@ MODELS: dict[str, type[nn.Module]] = {
     "deepdenoiser": DeepDenoiser,
     "wavedecompnet": WaveDecompNet,
     "eqtransformer": EQTransformer,
+    "gan": GAN,
+    "acgan": ACGAN,
 }
 
 
 def settings_of(model: str) -> dict[str, Any]:
-    """The settings that a model knows, with their defaults; sample shape and output activation are not the user's."""
+    """The settings that a model knows, with their defaults; what follows from the data is not
+    the user's."""
     known = inspect.signature(MODELS[model].__init__).parameters.values()
-    return {p.name: p.default for p in known if p.name not in ("self", "sample_shape", "output")}
+    return {p.name: p.default for p in known if p.name not in ("self", "sample_shape", "output", "classes")}
 
 
 def build(model: str, sample_shape: tuple[int, ...], settings: dict[str, Any]) -> nn.Module:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aekit.layers import conv
-from aekit.objectives import Phase, zeros
+from aekit.objectives import Phase, mse, zeros
 from aekit.picks import KINDS
 from aekit.records import Batch, Output
 
@@ -63,6 +63,11 @@ class EQTransformer(nn.Module):
         for dropout in dropouts:
             dropout.eval()
         return found
+
+    def errors(self, batch: Batch) -> Tensor:
+        """Mean squared error of the probabilities, (B,)."""
+        assert batch.picks is not None, "the workflow checks that there are picks"
+        return mse(self(batch.x).x_hat.float(), batch.picks)
 
     def phases(self) -> list[Phase]:
         return [Phase("train", list(self.parameters()), self._loss)]

@@ -17,7 +17,7 @@ from aekit.inference import scores_of
 from aekit.objectives import zeros
 from aekit.records import Output
 from aekit.trained import Mixture, TrainedModel
-from aekit.training import TrainSettings, evaluate, finds_picks, reconstructs
+from aekit.training import TrainSettings, evaluate, is_judged, reconstructs
 from aekit.workflows.training_data import Parts
 
 LATENT_ROWS = 10_000  # for the mixture
@@ -56,7 +56,7 @@ def finish(
             figures["pca_test_error"] = evaluate(pca, parts.test, exact, corruption)
     if reconstructs(network):
         trained.calibration, trained.pca_calibration = _calibrate(trained, val)
-    if parts.test is not None and (reconstructs(network) or finds_picks(network)):
+    if parts.test is not None and is_judged(network):
         figures["test_error"] = evaluate(network, parts.test.to(where), settings, corruption)
     if z is not None and not hasattr(network, "prior"):
         trained.mixture = _fit_mixture(z.float().cpu().numpy())

@@ -17,6 +17,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from aekit import checkpoint, recipes
+from aekit.batches import Rows
 from aekit.corruptions import Corruption, Records, parse_corruption
 from aekit.errors import AekitError, UsageError
 from aekit.files import check_free, whole
@@ -31,7 +32,7 @@ from aekit.training import PRECISIONS, Epoch, TrainSettings, finds_picks, fit, m
 from aekit.workflows import common
 from aekit.workflows.common import CONFIG_FILE, MODEL_FILE, Clock, Talk
 from aekit.workflows.finish import finish
-from aekit.workflows.training_data import Parts, open_parts
+from aekit.workflows.training_data import MOST_CLASSES, Parts, open_parts
 from aekit.workflows.training_report import Stages, show_layers, training_page
 
 RESUME_FILE = "resume.safetensors"
@@ -101,6 +102,9 @@ def train(
             f"{data}: the recipe {recipe} learns from picks; put arrays p_index and s_index beside the data, a "
             "value per row: the point at which P or S arrives, -1 where there is none"
         )
+    if getattr(MODELS[chosen.model], "learns_classes", False):
+        _check_classes(recipe, data, parts.classes, judged)
+        model_settings["classes"] = len(parts.classes or ())
     corruption = parse_corruption(chain, sample_shape, parts.record.sampling_rate)
     output = "none" if model_settings.get("activation") == "none" else parts.normalisation.output
     model_settings["output"] = output
@@ -152,7 +156,8 @@ def train(
     elif resume is None:
         told = {**model_settings, **asdict(settings), **data_options, "corrupt": list(corruption_texts)}
         told["augment"] = augment
-        del told["output"]  # follows from the data
+        for name in {"output", "classes"} & set(told):  # which follow from the data
+            del told[name]
         if hasattr(network, "phases"):
             del told["error"], told["beta"]
         common.write_json(run / CONFIG_FILE, {"recipe": recipe, "data": data, "options": told})
@@ -293,10 +298,26 @@ def _new_run(recipe: str, data: str, out: str | None, force: bool) -> Path:
     return run
 
 
+def _check_classes(recipe: str, data: str, classes: tuple[str, ...] | None, judged: Sequence[Rows]) -> None:
+    """Raises AekitError where the rows do not have a label each, of at least two classes."""
+    if classes is None:
+        raise AekitError(f"{data}: the recipe {recipe} learns from labels, and there are none; name them with --labels")
+    if not 2 <= len(classes) < MOST_CLASSES:
+        raise AekitError(
+            f"{data}: the recipe {recipe} takes 2 to {MOST_CLASSES - 1} classes, the labels have {len(classes)}; "
+            "name other labels with --labels"
+        )
+    for rows in judged:
+        if rows.labels is None or bool((rows.labels < 0).any()):
+            raise AekitError(
+                f"{data}: rows held out or of the test part have no label, or one that no training row has; add them"
+            )
+
+
 def _digest(parts: Parts, corruption: Corruption) -> str:
     """Of every value that training and validation read."""
     digest = hashlib.blake2b(digest_size=16)
-    tensors = [tensor for rows in (parts.train, parts.val) for tensor in (rows.x, rows.target, rows.picks)]
+    tensors = [tensor for rows in (parts.train, parts.val) for tensor in (rows.x, rows.target, rows.picks, rows.labels)]
     read = [tensor for tensor in tensors if tensor is not None]
     read += [step.noise for chain in corruption for step in chain if isinstance(step, Records)]
     for tensor in read:

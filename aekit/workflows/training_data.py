@@ -64,14 +64,14 @@ def open_parts(data: str, options: Mapping[str, Any], seed: int, recipe: Recipe,
     normalisation = choose_normalisation(raw, record.kind, record.source, recipe.per_sample)
     talk.say(f"{record.source}: {len(raw)} rows of {times(raw.shape[1:])}, {record.kind}; {normalisation.describe()}")
     goal = None if record.target is None else read_all(record.target)
-    rows = to_rows(raw, normalisation, goal, record.picks)
+    rows = to_rows(raw, normalisation, goal, record.picks, class_places(record, classes))
     outside = None
     if _is_file(options.get("val")):
         if any(name is not None and Path(str(name)).exists() for name in (labels, target)):
             raise AekitError(f"{options['val']}: with labels or targets in files of their own give --val as a share")
         outside = common.open_part(str(options["val"]), "train", labels, target)
     if outside is not None:
-        val = _to_rows(_only_normal(outside, normal, talk), normalisation, raw.shape[1:], alone, talk)
+        val = _to_rows(_only_normal(outside, normal, talk), normalisation, raw.shape[1:], classes, alone, talk)
         held, kept = np.zeros(0, dtype=np.int64), np.arange(len(rows))
     else:
         held, kept = _split(len(rows), options.get("val"), seed, ordered=len(whole) != len(raw))
@@ -80,14 +80,27 @@ def open_parts(data: str, options: Mapping[str, Any], seed: int, recipe: Recipe,
     test = common.open_part(data, "test", labels)
     test_rows = None
     if test is not None:
-        test_rows = _to_rows(_only_normal(test, normal, talk), normalisation, raw.shape[1:], alone, talk)
+        test_rows = _to_rows(_only_normal(test, normal, talk), normalisation, raw.shape[1:], classes, alone, talk)
     return Parts(
         rows, val, test_rows, raw, record.labels, held, record, normalisation, classes, normal, len(whole) != len(raw)
     )
 
 
+def class_places(record: Record, classes: tuple[str, ...] | None) -> NDArray[np.int64] | None:
+    """Of each row the place of its label among the classes, -1 for one that is not there; None without labels."""
+    if record.labels is None or classes is None:
+        return None
+    place = {name: k for k, name in enumerate(classes)}
+    return np.array([place.get(str(label), -1) for label in record.labels], np.int64)
+
+
 def _to_rows(
-    record: Record, normalisation: Normalisation, sample_shape: tuple[int, ...], alone: bool, talk: Talk
+    record: Record,
+    normalisation: Normalisation,
+    sample_shape: tuple[int, ...],
+    classes: tuple[str, ...] | None,
+    alone: bool,
+    talk: Talk,
 ) -> Rows:
     """Rows of samples (C, ...); longer series are cut into windows of that length."""
     longer = record.kind == "series" and record.sample_shape[-1] > sample_shape[-1]
@@ -101,7 +114,7 @@ def _to_rows(
             f"{times(sample_shape)}; give rows of one shape"
         )
     goal = None if record.target is None else read_all(record.target)
-    return to_rows(read_all(record), normalisation, goal, record.picks)
+    return to_rows(read_all(record), normalisation, goal, record.picks, class_places(record, classes))
 
 
 def _only_normal(record: Record, normal: tuple[str, ...] | None, talk: Talk) -> Record:
