@@ -104,7 +104,11 @@ def _rebuild(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
     """Lists, which is what JSON makes of tuples, as tuples again."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+    def again(value: Any) -> Any:
+        return _tuples(value) if isinstance(value, dict) else tuple(value) if isinstance(value, list) else value
+
+    return {key: again(value) for key, value in values.items()}
 
 
 def save_resume(state: dict[str, Any], path: Path) -> None:

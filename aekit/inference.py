@@ -296,6 +296,19 @@ def score(
     return Scores(score, pca_score, row, starts, seen)
 
 
+def class_probabilities(
+    trained: TrainedModel, record: Record, run: Run, seen: Seen, progress: Progress
+) -> NDArray[np.float32]:
+    """Of each row, or window, the probability of each class, (rows or windows, K)."""
+    places = _windows(trained, record, overlap=False).places
+    batches = _Batches(lambda raw: [_forward(trained, raw, run).output.x_hat], run, seen)
+    parts = []
+    for start, samples in chunks(record):
+        parts += [found for _, (found,) in batches(samples, places)]
+        progress(start + len(samples))
+    return np.concatenate(parts)
+
+
 def probabilities(
     trained: TrainedModel, record: Record, run: Run, seed: int, seen: Seen
 ) -> Iterator[tuple[int, NDArray[np.floating], NDArray[np.floating]]]:

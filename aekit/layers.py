@@ -209,13 +209,20 @@ def conv_transpose(
     sizes: tuple[tuple[int, ...], tuple[int, ...]],
     stride: int = 1,
 ) -> nn.Module:
-    """The way back of `conv`: from the small to the large of `sizes`, which decide the output padding."""
+    """The way back of `conv`: from the small to the large of `sizes`, which decide the padding.
+
+    Under an even kernel with stride 2 as many taps fall on each point, which leaves no chequered pattern.
+    """
     small, large = sizes
-    padding = kernel_size // 2 if isinstance(kernel_size, int) else 0
-    kernel = (kernel_size,) * len(small) if isinstance(kernel_size, int) else kernel_size
-    extra = tuple(b - ((s - 1) * stride - 2 * padding + k) for s, b, k in zip(small, large, kernel, strict=True))
+    if isinstance(kernel_size, int):
+        kernel = (kernel_size,) * len(small)
+        padding = tuple((kernel_size - (kernel_size % 2 == 0 and b % 2 == 0)) // 2 for b in large)
+    else:
+        kernel, padding = kernel_size, (0,) * len(small)
+    geometry = zip(small, large, kernel, padding, strict=True)
+    extra = tuple(b - ((s - 1) * stride - 2 * p + k) for s, b, k, p in geometry)
     kind = nn.ConvTranspose1d if len(small) == 1 else ConvTranspose2d
-    return kind(c_in, c_out, kernel_size, stride=stride, padding=padding, output_padding=extra)  # type: ignore[arg-type]
+    return kind(c_in, c_out, kernel, stride=stride, padding=padding, output_padding=extra)  # type: ignore[arg-type]
 
 
 def strided_sizes(size: tuple[int, ...], stages: int) -> list[tuple[int, ...]]:

@@ -62,11 +62,36 @@ RECIPES: dict[str, Recipe] = {
         {"epochs": 20, "batch_size": 128, "lr": 2e-3},
         ("gaussian:0.2", "speckle:0.2"),
     ),
+    "sparse": Recipe(
+        "dense",
+        "dense 784-256-100 and back, few latent units on at a time: parts that a sample is made of",
+        {"hidden": (256,), "latent": 100, "latent_activation": "sigmoid"},
+        {"epochs": 20, "batch_size": 128, "lr": 5e-3, "warmup": 0.2, "optimiser": "muon", "penalty": ("kl:0.05",)},
+    ),
+    "contractive": Recipe(
+        "dense",
+        "dense 784-256-32 and back, a latent that noise in the input hardly moves",
+        {"hidden": (256,), "latent": 32, "latent_activation": "none"},
+        {
+            "epochs": 20,
+            "batch_size": 128,
+            "lr": 5e-3,
+            "warmup": 0.2,
+            "optimiser": "muon",
+            "penalty": ("contractive:1e-6",),
+        },
+    ),
     "vae": Recipe(
         "vae",
         "variational, 500 hidden and 50 latent: generates from a prior",
         {},
         {"epochs": 20, "batch_size": 128, "lr": 1e-3, "beta": 0.15},  # 1 allows a value a variance of 1/2: blurred
+    ),
+    "conv-vae": Recipe(
+        "vae",
+        "variational with convolutions: images, and series too",
+        {"convolutional": True, "latent": 20},
+        {"epochs": 20, "batch_size": 64, "lr": 2e-3, "warmup": 0.2, "beta": 0.15},
     ),
     "gan": Recipe(
         "gan",
@@ -85,16 +110,23 @@ RECIPES: dict[str, Recipe] = {
     "wgan-gp": Recipe(
         "gan",
         "adversarial by the Wasserstein distance, critic of slope 1: generates, and does not collapse",
-        {"loss": "wgan-gp"},
-        {"epochs": 60, **ADVERSARIAL},
+        {"loss": "wgan-gp", "critic_steps": 3},
+        {"epochs": 60, **ADVERSARIAL, "lr": 5e-4},
         least_steps=15_000,
     ),
     "wgan-div": Recipe(
         "gan",
         "adversarial by the Wasserstein divergence: generates, and does not collapse",
-        {"loss": "wgan-div"},
-        {"epochs": 60, **ADVERSARIAL},
+        {"loss": "wgan-div", "critic_steps": 3},
+        {"epochs": 60, **ADVERSARIAL, "lr": 5e-4},
         least_steps=15_000,
+    ),
+    "classifier": Recipe(
+        "classifier",
+        "the encoder of a trained model (--from) learns on, with labels: score tells classes",
+        {},
+        {"epochs": 10, "batch_size": 64, "lr": 1e-3, "weight_decay": 0.01},
+        least_steps=1000,
     ),
     "lstm": Recipe(
         "lstm",

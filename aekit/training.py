@@ -22,7 +22,7 @@ from torch.nn.utils import clip_grad_norm_
 from aekit.batches import Rows
 from aekit.corruptions import Corruption, corrupt, split
 from aekit.graphs import Graphed
-from aekit.objectives import ERRORS, Phase, mse, objective
+from aekit.objectives import ERRORS, Phase, mse, objective, parse_penalties
 from aekit.optimisers import Muon
 from aekit.records import Output
 
@@ -47,7 +47,9 @@ class TrainSettings:
     betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
     clip: float | None = None  # norm that gradients are clipped to
     error: str = "mse"
-    beta: float = 1.0
+    beta: float = 1.0  # weight of the model's own penalty
+    beta_warmup: float = 0.0  # share of the run in which beta rises from 0, evenly
+    penalty: tuple[str, ...] = ()  # others, NAME:WEIGHT each
     patience: int | None = None  # epochs without a better validation error before training stops
     precision: str = "fp32"
     seed: int = 0
@@ -156,7 +158,8 @@ class _Step:
     def __init__(self, model: nn.Module, train: Rows, settings: TrainSettings, corruption: Corruption):
         self.train, self.settings, self.corruption = train, settings, split(corruption)[0]
         self.device = train.x.device
-        self.phases = phases_of(model, settings)
+        self.beta = torch.tensor(settings.beta, device=self.device)
+        self.phases = phases_of(model, settings, self.beta)
         self.optimisers = [_optimisers(phase, settings, self.device) for phase in self.phases]
         self.noise = torch.Generator(self.device)
         self.seeds = [seed for name, seed in model.named_buffers() if name.rpartition(".")[2] == "seed"]
@@ -168,6 +171,8 @@ class _Step:
     def __call__(self, index: Tensor, number: int, progress: float) -> None:
         """Rows `index` (B,) in step `number`, at a share `progress` of the run."""
         self._seed(mix(self.settings.seed, 1, number))
+        warmup = self.settings.beta_warmup
+        self.beta.fill_(self.settings.beta * (min(1.0, progress / warmup) if warmup else 1.0))
         due = tuple(number % phase.every == 0 for phase in self.phases)
         for phase, movers in zip(self.phases, self.optimisers, strict=True):
             for optimiser in movers:
@@ -228,15 +233,13 @@ class _Step:
             own.fill_(seed)
 
 
-def phases_of(model: nn.Module, settings: TrainSettings) -> list[Phase]:
-    """The model's own phases, or the one of every other model: mean(error + beta * penalty)."""
+def phases_of(model: nn.Module, settings: TrainSettings, beta: Tensor) -> list[Phase]:
+    """The model's own phases, or the one of every other model: the objective, with a beta that training moves."""
     if hasattr(model, "phases"):
         phases: list[Phase] = model.phases()  # type: ignore[operator]
         return phases
-    error = ERRORS[settings.error]
-    return [
-        Phase("train", list(model.parameters()), lambda batch: objective(model(batch.x), batch, error, settings.beta))
-    ]
+    error, penalties = ERRORS[settings.error], parse_penalties(settings.penalty)
+    return [Phase("train", list(model.parameters()), lambda batch: objective(model, batch, error, beta, penalties))]
 
 
 def reconstructs(model: nn.Module) -> bool:
@@ -251,6 +254,11 @@ def is_judged(model: nn.Module) -> bool:
 def finds_picks(model: object) -> bool:
     """Whether what the model gives back are probabilities of detection, P and S."""
     return getattr(model, "finds_picks", False)
+
+
+def classifies(model: object) -> bool:
+    """Whether what the model gives back are probabilities of classes."""
+    return getattr(model, "classifies", False)
 
 
 def is_tied(errors: Tensor, lowest: Tensor) -> bool:

@@ -27,6 +27,15 @@ def train(
     dropout: Annotated[float | None, typer.Option(help="Share of hidden values dropped in training.")] = None,
     error: Annotated[str | None, typer.Option(help="Error to minimise: mse, l1 or bce.")] = None,
     beta: Annotated[float | None, typer.Option(help="Weight of the model's own penalty, a VAE's KL.")] = None,
+    beta_warmup: Annotated[
+        float | None, typer.Option(help="Share of the run in which beta rises from 0, evenly.")
+    ] = None,
+    penalty: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="l1, kl or contractive:WEIGHT, on the latent; kl:WEIGHT@RHO asks for a mean activation of RHO (0.05)."
+        ),
+    ] = None,
     corrupt: Annotated[
         list[str] | None,
         typer.Option(
@@ -70,6 +79,8 @@ def train(
         "dropout": dropout,
         "error": error,
         "beta": beta,
+        "beta_warmup": beta_warmup,
+        "penalty": tuple(penalty) if penalty else None,
         "corrupt": None if not corrupt else [] if corrupt == ["none"] else corrupt,
         "target": target,
         "labels": labels,

@@ -9,6 +9,7 @@ from torch import nn
 from aekit.errors import AekitError, UsageError
 from aekit.layers import ACTIVATIONS
 from aekit.models.acgan import ACGAN
+from aekit.models.classifier import Classifier
 from aekit.models.conv import Conv
 from aekit.models.deepdenoiser import DeepDenoiser
 from aekit.models.dense import Dense
@@ -22,6 +23,8 @@ from aekit.models.wavedecompnet import WaveDecompNet
 from aekit.records import times
 from aekit.settings import is_a, words
 
+DERIVED = ("output", "classes", "encoder", "encoder_settings")  # settings that follow from the data, or another model
+
 MODELS: dict[str, type[nn.Module]] = {
     "dense": Dense,
     "conv": Conv,
@@ -34,14 +37,14 @@ MODELS: dict[str, type[nn.Module]] = {
     "eqtransformer": EQTransformer,
     "gan": GAN,
     "acgan": ACGAN,
+    "classifier": Classifier,
 }
 
 
 def settings_of(model: str) -> dict[str, Any]:
-    """The settings that a model knows, with their defaults; what follows from the data is not
-    the user's."""
+    """The settings that a model knows, with their defaults; what is DERIVED is not the user's."""
     known = inspect.signature(MODELS[model].__init__).parameters.values()
-    return {p.name: p.default for p in known if p.name not in ("self", "sample_shape", "output", "classes")}
+    return {p.name: p.default for p in known if p.name not in ("self", "sample_shape", *DERIVED)}
 
 
 def build(model: str, sample_shape: tuple[int, ...], settings: dict[str, Any]) -> nn.Module:
@@ -54,6 +57,8 @@ def build(model: str, sample_shape: tuple[int, ...], settings: dict[str, Any]) -
         )
     hints = get_type_hints(kind.__init__)
     for name, value in settings.items():
+        if name in DERIVED:
+            continue
         if name in hints and not is_a(value, hints[name]):
             raise UsageError(f"{name}={value}: {words(hints[name])} is needed")
         if any(n < 1 for n in _whole_numbers(value)):  # all of them are sizes

@@ -131,7 +131,7 @@ def contestants(
     judged = []
     for i, (outer, inward) in enumerate(zip((channels, *widths), widths, strict=False)):
         judged += [conv(dims, outer, inward, kernel_size, stride=2), act]
-        up = conv_transpose(inward, outer, kernel_size, (sizes[i + 1], sizes[i]), stride=2)
+        up = conv_transpose(inward, outer, kernel_size + kernel_size % 2, (sizes[i + 1], sizes[i]), stride=2)
         after = [norm(outer), nn.ReLU()] if i else [ACTIVATIONS[output]()]
         made[4:4] = [up, *after]  # in reverse order
     return Stack(*made), Stack(*judged, nn.Flatten(), nn.Linear(math.prod(inner), answers))

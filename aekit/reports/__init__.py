@@ -4,12 +4,14 @@ from aekit.reports.charts import latent_picture
 from aekit.reports.images import sample_grid
 from aekit.reports.page import Picture, Section, Table, page
 from aekit.reports.sections import (
+    classes_section,
     data_section,
     denoising_section,
     embedding_section,
     picks_section,
     progress_section,
     reconstruction_section,
+    samples_section,
     scores_section,
     stretches_section,
     training_section,
@@ -23,6 +25,7 @@ __all__ = [
     "Picture",
     "Section",
     "Table",
+    "classes_section",
     "data_section",
     "denoising_section",
     "embedding_section",
@@ -32,6 +35,7 @@ __all__ = [
     "progress_section",
     "reconstruction_section",
     "sample_grid",
+    "samples_section",
     "save_figure",
     "scores_section",
     "stretches_section",

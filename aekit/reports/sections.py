@@ -178,6 +178,14 @@ def training_section(
     text = _count(len(metrics), "epoch")
     text += f" in {number(float(np.nansum(seconds)))} seconds" if np.isfinite(seconds).any() else ""
     text += f", {number(round(float(np.nanmedian(speed))))} samples a second." if np.isfinite(speed).any() else "."
+    rivals = [key for key in dict(metrics[0]) if key.endswith("_loss") and key != "train_loss"] if metrics else []
+    if rivals and not np.isfinite(train).any():
+        curves = [
+            (key.removesuffix("_loss"), epochs, np.array([_float(row.get(key)) for row in metrics]), hue)
+            for key, hue in zip(rivals, HUES, strict=False)
+        ]
+        note = "Networks that compete: neither loss need fall. Look at the samples."
+        return Section("Training", text, [Picture(curve_figure(curves, "loss"), "Losses", note)])
     if marked is not None:
         text += f" The best is epoch {best_epoch} with a validation error of {number(best_error)}"
         if pca_error:
@@ -199,6 +207,50 @@ def training_section(
     if penalised:
         pictures.append(Picture(curve_figure([("penalty", epochs, penalty, ORANGE)], "penalty"), "Penalty"))
     return Section("Training", text, pictures)
+
+
+def classes_section(
+    names: Sequence[str], found: NDArray[np.int64], probability: Values, truth: NDArray[np.int64] | None
+) -> Section:
+    """Classes found (N,), by their places, with their probabilities (N,); where known, -1 if not, beside the truth."""
+    counts = np.bincount(found, minlength=len(names))
+    order = np.argsort(-counts, kind="stable")[:MOST_CLASSES]
+    labels = [f"{counts[k]:,} ({_percent(counts[k] / max(1, len(found)))})" for k in order]
+    pictures = [Picture(bars([names[k] for k in order], counts[order], [BLUE], labels), "Samples found of each class")]
+    known = truth is not None and (truth >= 0)
+    if truth is not None and np.any(known):
+        table = np.zeros((len(names), len(names)))
+        np.add.at(table, (truth[known], found[known]), 1)
+        rows = np.flatnonzero(table.sum(axis=1))[: 2 * MOST_CLASSES]
+        shares = table[rows] / table[rows].sum(axis=1, keepdims=True)
+        note = "Share of each true class, in a row, that was found to be of the class of a column."
+        figure = heat_map(shares, [names[k] for k in rows], "class found", list(names))
+        pictures.append(Picture(figure, "True and found classes", note))
+        right = probability[known][truth[known] == found[known]], probability[known][truth[known] != found[known]]
+        groups = [("right", right[0], BLUE), ("wrong", right[1], RED)]
+        drawn = [group for group in groups if len(group[1])]
+        pictures.append(Picture(score_histograms(drawn, None), "Probability of the class found"))
+    return Section("Classes", f"{_count(len(found), 'sample')}, {len(names)} classes.", pictures)
+
+
+def samples_section(
+    stages: Sequence[tuple[int, Values]],
+    kind: Kind,
+    sampling_rate: float | None = None,
+    columns: Sequence[str] = (),
+) -> Section:
+    """What was generated from the same latents after a few epochs: (epoch, samples (K, C, ...)) each."""
+    text = "What the model generates from the same latents after each of these epochs."
+    if kind == "image":
+        limits, most = bounds(stages[-1][1], TAIL), cell_pixels(len(stages[-1][1]) + 1)
+        rows = [[paint(image, limits, most) for image in samples] for _, samples in stages]
+        return Section("Samples", text, [Picture(picture_rows(rows, names=[f"{epoch}" for epoch, _ in stages]))])
+    pictures = []
+    for epoch, samples in stages:
+        curves = [Curve(sample, HUES[i % len(HUES)]) for i, sample in enumerate(samples[:3])]
+        figure = trace_figure(curves, kind, sampling_rate, columns=columns)
+        pictures.append(Picture(figure, f"After epoch {epoch}", "Three of them."))
+    return Section("Samples", text, pictures)
 
 
 def progress_section(

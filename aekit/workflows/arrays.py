@@ -14,7 +14,7 @@ from aekit.layers import for_use
 from aekit.records import Array, Record, record_of, times
 from aekit.thresholds import Verdict
 from aekit.trained import TrainedModel
-from aekit.training import finds_picks
+from aekit.training import classifies, finds_picks
 from aekit.workflows import common
 
 
@@ -46,6 +46,8 @@ class Autoencoder:
         common.check_serves(self.trained, "score")
         if finds_picks(self.trained.network):
             raise AekitError(f"{self.trained.source}: finds picks, not scores; use the command: aekit score")
+        if classifies(self.trained.network):
+            raise AekitError(f"{self.trained.source}: tells classes, not scores; use classify()")
         found = inference.score(self.trained, _record(x), self._run, _ignore)
         self._warn(found.seen)
         scores = found.score
@@ -56,6 +58,15 @@ class Autoencoder:
                 f"{self.trained.source}: its training did not end, so it has no calibration; finish it with --resume"
             )
         return thresholds.judge(scores, self.trained.calibration.numpy(), threshold)
+
+    def classify(self, x: Array) -> tuple[NDArray[np.str_], NDArray[np.float32]]:
+        """Names of the classes (K,) and their probabilities (rows, K), by a model trained as a classifier."""
+        if not classifies(self.trained.network):
+            raise AekitError(f"{self.trained.source}: tells no classes; train the recipe classifier --from it")
+        seen = inference.Seen()
+        found = inference.class_probabilities(self.trained, _record(x), self._run, seen, _ignore)
+        self._warn(seen)
+        return np.array(self.trained.classes), found
 
     def embed(self, x: Array) -> NDArray[np.float32]:
         """Latent vectors (rows, D), one per window where rows are longer than the model's sample."""

@@ -17,7 +17,7 @@ from aekit.inference import scores_of
 from aekit.objectives import zeros
 from aekit.records import Output
 from aekit.trained import Mixture, TrainedModel
-from aekit.training import TrainSettings, evaluate, is_judged, reconstructs
+from aekit.training import TrainSettings, classifies, evaluate, is_judged, reconstructs
 from aekit.workflows.training_data import Parts
 
 LATENT_ROWS = 10_000  # for the mixture
@@ -43,7 +43,7 @@ def finish(
     trained.network.eval()
     train = parts.train.to(where)
     z = _latents(trained, train.subset(_some(len(train), LATENT_ROWS).to(where)))
-    if z is not None:
+    if z is not None and reconstructs(network):
         values = math.prod(trained.sample_shape)
         most = max(1, min(values // 4, MOST_COMPONENTS))  # with more, PCA passes everything through
         batch = parts.train.batch(_some(len(parts.train), min(PCA_ROWS, max(most + 1, PCA_VALUES // values))))
@@ -58,6 +58,10 @@ def finish(
         trained.calibration, trained.pca_calibration = _calibrate(trained, val)
     if parts.test is not None and is_judged(network):
         figures["test_error"] = evaluate(network, parts.test.to(where), settings, corruption)
+    if classifies(network):
+        figures["val_accuracy"] = _accuracy(network, val)
+        if parts.test is not None:
+            figures["test_accuracy"] = _accuracy(network, parts.test.to(where))
     if z is not None and not hasattr(network, "prior"):
         trained.mixture = _fit_mixture(z.float().cpu().numpy())
     figures["samples_per_second"] = round(float(np.median([row["samples_per_second"] for row in history])))
@@ -77,6 +81,15 @@ def _latents(trained: TrainedModel, rows: Rows) -> torch.Tensor | None:
         batch = rows.batch(torch.arange(start, min(start + 1000, len(rows)), device=rows.x.device))
         parts.append(trained.network(batch.x).z)
     return torch.cat(parts)
+
+
+def _accuracy(network: torch.nn.Module, rows: Rows) -> float:
+    right = 0
+    for index in torch.arange(len(rows), device=rows.x.device).split(1000):
+        batch = rows.batch(index)
+        assert batch.label is not None, "the workflow checks that there are labels"
+        right += int((network(batch.x).x_hat.argmax(dim=1) == batch.label).sum())
+    return right / len(rows)
 
 
 def _as_model(pca: PCA) -> Callable[[torch.Tensor], Output]:

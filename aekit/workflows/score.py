@@ -15,8 +15,9 @@ from aekit.picks import THRESHOLDS
 from aekit.records import Record
 from aekit.thresholds import Verdict
 from aekit.trained import TrainedModel
-from aekit.training import finds_picks
+from aekit.training import classifies, finds_picks
 from aekit.workflows import common
+from aekit.workflows.classes import write_classes
 from aekit.workflows.common import Clock, Options, Talk
 from aekit.workflows.folders import over_folder
 from aekit.workflows.picks import write_picks
@@ -38,8 +39,8 @@ def score(
 ) -> dict[str, Any]:
     """Writes a row per sample (or window) to `out` (<name>.scores.csv by default, "-" is stdout).
 
-    A model that finds picks writes a row per detection and pick instead, above `pick_thresholds`. A folder of files
-    gives a folder of tables.
+    A model that finds picks writes a row per detection and pick instead, above `pick_thresholds`, a classifier the
+    class of each sample and its probability. A folder of files gives a folder of tables.
     """
     options, talk, clock = options or Options(), talk or Talk(), Clock()
     thresholds.parse_rule(rule)
@@ -50,7 +51,7 @@ def score(
         return _score_folder(Path(data), inside, out, rule, normal, options, talk, pick_thresholds)
     record = common.open_input(data, labels)
     trained, run = common.find_model(data, record, "score", options, talk)
-    suffix = "picks" if finds_picks(trained.network) else "scores"
+    suffix = "picks" if finds_picks(trained.network) else "classes" if classifies(trained.network) else "scores"
     path = None if out == "-" else Path(out) if out is not None else common.default_out(data, suffix, ".csv")
     if path is not None and not path.name.removesuffix(".gz").endswith((".csv", ".tsv")):
         raise AekitError(f"{path}: scores are a table; name a .csv or .tsv file with -o")
@@ -62,6 +63,12 @@ def score(
             )
         with together():
             figures = write_picks(trained, run, record, path, pick_thresholds, options, talk)
+        return {**figures, "seconds": clock.seconds}
+    if classifies(trained.network):
+        if error_map is not None or normal is not None or rule != "auto":
+            raise AekitError(f"{trained.source}: tells classes; leave --threshold, --normal, --map off")
+        with together():
+            figures = write_classes(trained, run, record, path, options, talk)
         return {**figures, "seconds": clock.seconds}
     if trained.calibration is None:
         raise AekitError(

@@ -23,23 +23,26 @@ from aekit.errors import AekitError, UsageError
 from aekit.files import check_free, whole
 from aekit.inference import pick_device
 from aekit.layers import channels_last, count_parameters
-from aekit.models import MODELS, build, settings_of
-from aekit.objectives import ERRORS
+from aekit.models import DERIVED, MODELS, build, settings_of
+from aekit.objectives import ERRORS, parse_penalties
 from aekit.records import times
 from aekit.settings import is_a, words
 from aekit.trained import TrainedModel
-from aekit.training import PRECISIONS, Epoch, TrainSettings, finds_picks, fit, mix, steps_in_epoch
+from aekit.training import PRECISIONS, Epoch, TrainSettings, classifies, finds_picks, fit, mix, steps_in_epoch
 from aekit.workflows import common
 from aekit.workflows.common import CONFIG_FILE, MODEL_FILE, Clock, Talk
 from aekit.workflows.finish import finish
 from aekit.workflows.training_data import MOST_CLASSES, Parts, open_parts
-from aekit.workflows.training_report import Stages, show_layers, training_page
+from aekit.workflows.training_report import Stages, sample_sheet, show_layers, training_page
 
 RESUME_FILE = "resume.safetensors"
 METRICS_FILE = "metrics.csv"
 REPORT_FILE = "report.html"
+FILES = (MODEL_FILE, RESUME_FILE, METRICS_FILE, REPORT_FILE)
+SAMPLES_FOLDER = "samples"  # what a model with a prior generates from the same latents after each epoch
 LINES = 25  # told of a run, however many epochs
 COLUMNS = ("epoch", "train_loss", "val_error", "best", "penalty", "seconds", "samples_per_second")
+OBJECTIVE = {"error", "beta", "beta_warmup", "penalty"}  # what a network with phases of its own has no use for
 TRAINING_OPTIONS = tuple(f.name for f in fields(TrainSettings))
 DATA_OPTIONS = ("labels", "target", "normal", "val", "window", "corrupt", "augment", "start")
 
@@ -86,8 +89,19 @@ def train(
     where = pick_device(device)
     common.use_kernels(kernels)
 
-    alone = getattr(MODELS[chosen.model], "each_channel", False)
-    parts = open_parts(data, data_options, settings.seed, chosen, alone, talk)
+    start = common.load_model(str(data_options["start"])) if "start" in data_options else None
+    fine_tunes = classifies(MODELS[chosen.model])
+    if fine_tunes:
+        model_settings |= _encoder(recipe, start)
+    parts = open_parts(
+        data,
+        data_options,
+        settings.seed,
+        chosen,
+        getattr(MODELS[chosen.model], "each_channel", False),
+        start.normalisation if start is not None and fine_tunes else None,
+        talk,
+    )
     if "epochs" not in options and settings.steps is None:
         settings = _enough_epochs(settings, chosen, len(parts.train), talk)
     sample_shape = tuple(parts.train_raw.shape[1:])
@@ -138,8 +152,8 @@ def train(
     )
     if dry_run:
         return show_layers(trained, settings, parts, talk)
-    if "start" in data_options and resume is None:
-        _start_from(network, str(data_options["start"]), sample_shape)
+    if start is not None and resume is None:
+        _start_from(network, start, sample_shape)
 
     run = Path(resume) if resume is not None else _new_run(recipe, data, out, force)
     keep = {
@@ -156,10 +170,10 @@ def train(
     elif resume is None:
         told = {**model_settings, **asdict(settings), **data_options, "corrupt": list(corruption_texts)}
         told["augment"] = augment
-        for name in {"output", "classes"} & set(told):  # which follow from the data
+        for name in set(DERIVED) & set(told):
             del told[name]
         if hasattr(network, "phases"):
-            del told["error"], told["beta"]
+            told = {name: value for name, value in told.items() if name not in OBJECTIVE}
         common.write_json(run / CONFIG_FILE, {"recipe": recipe, "data": data, "options": told})
     parameters = count_parameters(network)
     if augment not in ("", "None", "none"):
@@ -200,8 +214,7 @@ def _resolve(
     """Training settings, model settings, corruption and data options; a flag beats the recipe, which beats defaults."""
     chosen = recipes.recipe(name)
     training = {**chosen.training, **{k: v for k, v in options.items() if k in TRAINING_OPTIONS}}
-    if isinstance(training.get("betas"), list):  # out of a JSON file
-        training["betas"] = tuple(training["betas"])
+    training = {k: tuple(v) if isinstance(v, list) else v for k, v in training.items()}
     data_options = {
         k: v if k == "window" else str(v) for k, v in options.items() if k in DATA_OPTIONS and k != "corrupt"
     }
@@ -214,10 +227,11 @@ def _resolve(
                 f"the recipe {name} has no setting {key!r}; it knows {', '.join(known)} "
                 f"and for training {', '.join(TRAINING_OPTIONS)}"
             )
-    if hasattr(MODELS[chosen.model], "phases") and {"error", "beta"} & set(options):
-        raise UsageError(f"the recipe {name} has a loss of its own: leave --error and --beta off")
+    if hasattr(MODELS[chosen.model], "phases") and OBJECTIVE & set(options):
+        raise UsageError(f"the recipe {name} has a loss of its own: leave --error, --beta and --penalty off")
     settings = TrainSettings(**training)
     _check_training(settings)
+    _check_penalties(name, settings, {**known, **chosen.settings, **model})
     corruption = options.get("corrupt", chosen.corruption)
     if not is_a(corruption, tuple[str, ...]):
         raise UsageError(f"corrupt={corruption}: a list of words such as gaussian:0.2 is needed")
@@ -258,12 +272,23 @@ def _check_training(settings: TrainSettings) -> None:
         wrong = "--lr is above 0, --weight-decay and --beta are not below"
     elif settings.patience is not None and settings.patience < 1:
         wrong = "--patience is at least 1"
-    elif not (0 <= settings.warmup < 1 and all(0 <= beta < 1 for beta in settings.betas)):
-        wrong = "warmup and betas are shares, at least 0 and below 1"
+    elif not all(0 <= share < 1 for share in (settings.warmup, settings.beta_warmup, *settings.betas)):
+        wrong = "warmup, --beta-warmup and betas are shares, at least 0 and below 1"
     elif (settings.clip is not None and not settings.clip > 0) or settings.seed < 0:
         wrong = "clip is above 0, --seed is not below"
     if wrong is not None:
         raise UsageError(wrong)
+
+
+def _check_penalties(name: str, settings: TrainSettings, chosen: Mapping[str, Any]) -> None:
+    """Raises UsageError for penalties that are not understood, or that the model cannot have."""
+    penalties = parse_penalties(settings.penalty)
+    last = chosen.get("latent_activation") or chosen.get("activation")
+    if any(penalty.name == "kl" for penalty in penalties) and ("latent_activation" not in chosen or last != "sigmoid"):
+        raise UsageError(
+            f"--penalty kl: needs latents in 0..1, as the recipe sparse has them; the recipe {name} has not"
+            + ("; add --set latent_activation=sigmoid" if "latent_activation" in chosen else "")
+        )
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -291,8 +316,8 @@ def _new_run(recipe: str, data: str, out: str | None, force: bool) -> Path:
         raise AekitError(f"{run}: a folder that holds other things is not trained into; name another place with --out")
     try:
         run.mkdir(exist_ok=out is not None)
-        for name in (MODEL_FILE, RESUME_FILE, METRICS_FILE, REPORT_FILE):
-            (run / name).unlink(missing_ok=True)
+        for file in (*(run / name for name in FILES), *(run / SAMPLES_FOLDER).glob("epoch-*.png")):
+            file.unlink(missing_ok=True)
     except OSError as error:
         raise AekitError(f"{run}: cannot be made ({error.strerror}); name another place with --out") from error
     return run
@@ -340,13 +365,29 @@ def _check_resumable(state: Mapping[str, Any], keep: Mapping[str, Any], data: st
             raise AekitError(f"{run}: its {name}: {was}, now: {keep[name]}; {say.format(was)}")
 
 
-def _start_from(network: torch.nn.Module, path: str, sample_shape: tuple[int, ...]) -> None:
-    other = common.load_model(path)
+def _encoder(recipe: str, start: TrainedModel | None) -> dict[str, Any]:
+    """The settings by which a model that fine-tunes builds the encoder of the one it starts from."""
+    if start is None:
+        raise UsageError(f"the recipe {recipe} goes on from a trained model: name its run with --from")
+    common.check_serves(start, "embed")
+    if classifies(start.network):
+        return {name: start.settings[name] for name in ("encoder", "encoder_settings")}
+    return {"encoder": start.model, "encoder_settings": start.settings}
+
+
+def _start_from(network: torch.nn.Module, start: TrainedModel, sample_shape: tuple[int, ...]) -> None:
+    """Takes over the weights; where the network fine-tunes an encoder, those of the encoder."""
+    weights = start.network.state_dict()
+    if classifies(network):
+        if classifies(start.network):
+            weights = {name.removeprefix("body."): value for name, value in weights.items()}
+        network = network.body  # type: ignore[assignment]
+        weights = {name: weights[name] for name in network.state_dict()}
     try:
-        network.load_state_dict(other.network.state_dict())
+        network.load_state_dict(weights)
     except RuntimeError as error:
         raise AekitError(
-            f"{path}: its weights ({other.model}, samples of {times(other.sample_shape)}) do not fit a model "
+            f"{start.source}: its weights ({start.model}, samples of {times(start.sample_shape)}) do not fit a model "
             f"for samples of {times(sample_shape)}; train with the same recipe and settings"
         ) from error
 
@@ -378,6 +419,8 @@ def _loop(
             if epoch.is_best:
                 checkpoint.save(trained, run / MODEL_FILE)
             stages.add(epoch.number, epochs)
+            if hasattr(trained.network, "prior"):
+                _write_sheet(trained, run / SAMPLES_FOLDER / f"epoch-{epoch.number:04}.png")
             more = {**keep, "history": history, "pictures": stages.pictures}
             checkpoint.save_resume({**epoch.state(), **more}, run / RESUME_FILE)
             _write_metrics(run / METRICS_FILE, history)
@@ -386,12 +429,21 @@ def _loop(
     return history
 
 
+def _write_sheet(trained: TrainedModel, path: Path) -> None:
+    from aekit import reports  # matplotlib takes a second
+
+    path.parent.mkdir(exist_ok=True)
+    with whole(path, force=True) as temporary:
+        reports.save_figure(sample_sheet(trained), temporary)
+
+
 def _line(epoch: Epoch, epochs: int) -> str:
     metrics = epoch.metrics
     val = f"  val error {metrics['val_error']:.6f}" if "val_error" in metrics else ""
     best = " *" if epoch.is_best else ""
     rate = f"{metrics['samples_per_second']:,.0f} samples/s"
-    loss = f"  loss {metrics['train_loss']:.6f}" if "train_loss" in metrics else ""
+    losses = [(key.removesuffix("_loss"), value) for key, value in metrics.items() if key.endswith("_loss")]
+    loss = "".join(f"  {'loss' if name == 'train' else name} {value:.6f}" for name, value in losses)
     return f"epoch {epoch.number}/{epochs}{loss}{val}  {rate}{best}"
 
 

@@ -40,9 +40,19 @@ class Parts:
     windowed: bool  # samples are windows of longer rows
 
 
-def open_parts(data: str, options: Mapping[str, Any], seed: int, recipe: Recipe, alone: bool, talk: Talk) -> Parts:
-    """Training, validation and test rows, normalised and cut as the recipe asks for; each channel is a row of its own
-    (`alone`) where the model does."""
+def open_parts(
+    data: str,
+    options: Mapping[str, Any],
+    seed: int,
+    recipe: Recipe,
+    alone: bool,
+    normalisation: Normalisation | None,
+    talk: Talk,
+) -> Parts:
+    """Training, validation and test rows, cut as the recipe asks for and normalised, in a given way or the data's own.
+
+    Each channel is a row of its own (`alone`) where the model does.
+    """
     labels, target = options.get("labels"), options.get("target")
     record = common.open_part(data, "train", labels, target)
     assert record is not None, "every data set has a training part"
@@ -61,7 +71,8 @@ def open_parts(data: str, options: Mapping[str, Any], seed: int, recipe: Recipe,
     raw = read_all(record)
     if len(raw) < 2:
         raise AekitError(f"{record.source}: {len(raw)} row(s) to train on; at least 2 are needed, better hundreds")
-    normalisation = choose_normalisation(raw, record.kind, record.source, recipe.per_sample)
+    if normalisation is None:
+        normalisation = choose_normalisation(raw, record.kind, record.source, recipe.per_sample)
     talk.say(f"{record.source}: {len(raw)} rows of {times(raw.shape[1:])}, {record.kind}; {normalisation.describe()}")
     goal = None if record.target is None else read_all(record.target)
     rows = to_rows(raw, normalisation, goal, record.picks, class_places(record, classes))

@@ -17,9 +17,14 @@ from aekit.workflows.common import Talk
 from aekit.workflows.training_data import Parts
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from aekit.reports import Section
 
 SHOWN = 2000  # rows that the data section looks at
+DRAWN = 64  # samples of a grid, where there are no classes
+EACH = 8  # of each class, and of each epoch in the report
+MOST_CLASSES = 10  # of such a grid
 LOSSES = {"mse": "Mean squared error", "l1": "Mean absolute error", "bce": "Binary cross-entropy"}
 
 
@@ -88,7 +93,8 @@ def _multiply_adds(module: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) ->
 
 
 class Stages:
-    """A fixed grid of samples, one per class, as reconstructed at five epochs: `pictures` by the epoch's number."""
+    """What the model makes at five epochs, in `pictures`: a fixed grid of samples, one per class, reconstructed, by the
+    epoch's number, and what it generates from fixed latents, by "samples" and the epoch's number."""
 
     def __init__(self, trained: TrainedModel, parts: Parts, where: torch.device, pictures: dict[str, torch.Tensor]):
         rows = one_per_class(parts.labels, len(parts.train_raw))
@@ -99,9 +105,35 @@ class Stages:
     @torch.no_grad()
     def add(self, epoch: int, epochs: int) -> None:
         wanted = {max(1, round(1 + (epochs - 1) * share)) for share in (0, 0.25, 0.5, 0.75, 1)}
-        if epoch in wanted and reconstructs(self.trained.network):
-            self.trained.network.eval()
+        if epoch not in wanted:
+            return
+        self.trained.network.eval()
+        if reconstructs(self.trained.network):
             self.pictures[str(epoch)] = self.trained.network(self.x.to(self.where)).x_hat.float().cpu()
+        if hasattr(self.trained.network, "prior"):
+            self.pictures[f"samples {epoch}"] = torch.from_numpy(drawn_samples(self.trained)[:EACH])
+
+
+@torch.no_grad()
+def drawn_samples(trained: TrainedModel) -> NDArray[np.float32]:
+    """Samples (N, C, ...) in the data's units from noise that is the same in each call; EACH of the first classes."""
+    network, generator = trained.network.eval(), torch.Generator().manual_seed(0)
+    if getattr(network, "conditional", False):
+        classes = range(min(len(trained.classes or ()), MOST_CLASSES))
+        z = torch.cat([network.prior(EACH, generator, label) for label in classes])  # type: ignore[operator]
+    else:
+        z = network.prior(DRAWN, generator)  # type: ignore[operator]
+    x_hat = network.decode(z.to(next(network.parameters()).device)).float()  # type: ignore[operator]
+    samples: NDArray[np.float32] = undo(x_hat, *trained.normalisation.constants(x_hat)).float().cpu().numpy()
+    return samples
+
+
+def sample_sheet(trained: TrainedModel) -> "Figure":
+    """What the model generates from noise that is the same in each call; a row for each class."""
+    from aekit import reports  # matplotlib takes a second
+
+    conditional = getattr(trained.network, "conditional", False)
+    return reports.sample_grid(drawn_samples(trained), trained.kind, columns=EACH if conditional else None)
 
 
 def one_per_class(labels: NDArray[Any] | None, count: int) -> NDArray[np.int64]:
@@ -133,14 +165,20 @@ def training_page(
     ]
     if reconstructs(trained.network):
         rows = one_per_class(parts.labels, len(parts.train_raw))
-        if pictures:
-            stages = sorted((int(epoch), x_hat.numpy()) for epoch, x_hat in pictures.items())
+        stages = sorted((int(epoch), x_hat.numpy()) for epoch, x_hat in pictures.items() if epoch.isdigit())
+        if stages:
             names = None if parts.labels is None else parts.labels[rows]
             sections.append(reports.progress_section(_normalised(parts, rows), stages, parts.record.kind, names, rate))
         sections.append(_reconstructions(trained, parts, corruption))
+    drawn = {int(key.partition(" ")[2]): x for key, x in pictures.items() if not key.isdigit()}
+    if drawn:
+        ordered = [(epoch, drawn[epoch].numpy()) for epoch in sorted(drawn)]
+        sections.append(reports.samples_section(ordered, trained.kind, rate, columns))
     told = ["batch_size", "lr", "optimiser", "error", "precision", "seed"]
     if hasattr(trained.network, "phases"):
         told.remove("error")  # it has a loss of its own
+    elif settings.penalty:
+        told.append("penalty")
     chosen = {name: getattr(settings, name) for name in told}
     facts = {**figures, **chosen, "corruption": " or ".join(trained.corruption) or "none", "aekit": __version__}
     return reports.page(f"{trained.recipe} on {trained.data.rpartition('/')[2]}", facts, sections)
