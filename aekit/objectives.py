@@ -116,7 +116,7 @@ class Penalty:
 
 def parse_penalties(texts: Sequence[str]) -> tuple[Penalty, ...]:
     """NAME:WEIGHT each, of kl NAME:WEIGHT@RHO too; raises UsageError where a word is not understood."""
-    found = []
+    found: list[Penalty] = []
     for text in texts:
         name, _, amount = text.partition(":")
         weight, at, rho = amount.partition("@")

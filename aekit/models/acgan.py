@@ -50,7 +50,7 @@ class ACGAN(nn.Module):
             labels = torch.randint(self.classes, (count,), generator=generator)
         else:
             labels = torch.full((count,), label)
-        scale: Tensor = self.mean.module.embedding.weight.cpu()[labels]  # type: ignore[index, operator, union-attr]
+        scale: Tensor = self.mean.module.embedding.weight.cpu()[labels]  # type: ignore[index, union-attr]
         return scale * torch.randn(scale.shape, generator=generator)
 
     def forward(self, x: Tensor) -> Output:

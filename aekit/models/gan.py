@@ -132,8 +132,7 @@ def contestants(
     for i, (outer, inward) in enumerate(zip((channels, *widths), widths, strict=False)):
         judged += [conv(dims, outer, inward, kernel_size, stride=2), act]
         up = conv_transpose(inward, outer, kernel_size + kernel_size % 2, (sizes[i + 1], sizes[i]), stride=2)
-        after = [norm(outer), nn.ReLU()] if i else [ACTIVATIONS[output]()]
-        made[4:4] = [up, *after]  # in reverse order
+        made[4:4] = [up, norm(outer), nn.ReLU()] if i else [up, ACTIVATIONS[output]()]  # in reverse order
     return Stack(*made), Stack(*judged, nn.Flatten(), nn.Linear(math.prod(inner), answers))
 
 
@@ -147,7 +146,8 @@ def fakes(generator: nn.Module, *given: Tensor) -> Tensor:
 def slopes(answers: Tensor, x: Tensor) -> Tensor:
     """The norm of the gradient of the critic's answers (B, 1) at x (B, C, ...), (B,); it can be differentiated."""
     (gradient,) = torch.autograd.grad(answers.sum(), x, create_graph=True)
-    return gradient.float().flatten(1).norm(dim=1)
+    norm: Tensor = gradient.float().flatten(1).norm(dim=1)
+    return norm
 
 
 class RunningMean(nn.Module):

@@ -85,8 +85,8 @@ def _latents(trained: TrainedModel, rows: Rows) -> torch.Tensor | None:
 
 def _accuracy(network: torch.nn.Module, rows: Rows) -> float:
     right = 0
-    for index in torch.arange(len(rows), device=rows.x.device).split(1000):
-        batch = rows.batch(index)
+    for start in range(0, len(rows), 1000):
+        batch = rows.batch(torch.arange(start, min(start + 1000, len(rows)), device=rows.x.device))
         assert batch.label is not None, "the workflow checks that there are labels"
         right += int((network(batch.x).x_hat.argmax(dim=1) == batch.label).sum())
     return right / len(rows)
