@@ -14,17 +14,18 @@ from the literature, or said to be our choice. Galaxies fill the picture as in G
 - Arms: logarithmic spirals, pitch angle 10 to 30 degrees (Savchenko & Reshetnikov 2013, MNRAS 436, 1074), mostly two
   (Hart et al. 2016, MNRAS 461, 3663; shares ours); width and strength, dust on their inner side and knots of young
   stars along them are ours.
-- Bars: two-dimensional Ferrers 1877 with exponent 3/2, half-length 1.1 to 1.8 scale lengths (Erwin 2005, MNRAS 364,
-  283), axis ratio 0.2 to 0.4 and 10 to 25 % of the light (Gadotti 2011, MNRAS 415, 3308); the arms start at its ends.
-- Colours: those of galaxy types in Fukugita, Shimasaku & Ichikawa 1995, PASP 107, 945, for old stars, discs and arms,
-  with a common reddening by dust and redshift (ours).
+- Bars: (1 - x^2 / a^2 - y^2 / b^2)^(3/2), a Ferrers bar from above (Athanassoula 1992, MNRAS 259, 328), half-length 1.1
+  to 1.8 scale lengths (Erwin 2005, MNRAS 364, 283), axis ratio 0.2 to 0.4, 10 to 25 % of the light (Gadotti 2011, MNRAS
+  415, 3308); the arms start at its ends.
+- Colours of old stars, discs and arms: near those of ellipticals, Sab and Im in Fukugita, Shimasaku & Ichikawa 1995,
+  PASP 107, 945, with a common reddening by dust and redshift (ours).
 - Seeing: Moffat 1969, A&A 3, 455, with FWHM 1.1 to 1.6 arcsec and beta 3.5, between the 2.5 and 4.765 of Trujillo et
   al. 2001, MNRAS 328, 977, for there its transform is (1 + t + t^2 / 3) exp(-t), t = 2 pi alpha |frequency|.
-- Noise: photons of sky and galaxy, with SDSS's sky and sensitivity (Gunn et al. 1998, AJ 116, 3040; rounded). Stars of
-  our Galaxy lie in the picture (number ours).
+- Noise: photons of sky and galaxy at SDSS's sky and sensitivity (Gunn et al. 1998, AJ 116, 3040; rounded): under a star
+  within 0.2 mag of the noise in Stoughton et al. 2002, AJ 123, 485, table 21. Stars of our Galaxy: number ours.
 - Stretch: asinh of the mean of the three bands, which keeps colours (Lupton et al. 2004, PASP 116, 133).
 
-Small pictures (`galaxies:32`) are the same ones: the light is summed over squares of pixels before the stretch.
+Small pictures (`galaxies:32`) are the same ones: the light is averaged over squares of pixels before the stretch.
 """
 
 from typing import Any, NamedTuple
@@ -39,35 +40,35 @@ from aekit.synthetic import streams
 SIZE = 128
 SIZES = ("128", "64", "32")
 CLASSES = ("barred spiral", "elliptical", "spiral")
-ROWS = 20  # of a block
+ROWS = 10  # of a block
 PIXEL = 0.396  # arcsec
 
 # a pair is the range of an even distribution unless told; light is in units of a star of magnitude 20 in each band
-ELLIPTICAL_RADIUS, ELLIPTICAL_RATIO = (8.0, 20.0), (0.55, 1.0)  # half-light, pixels
-OFFSET = (-1.5, 1.5)  # pixels
-ELLIPTICAL_BRIGHTNESS, ELLIPTICAL_INDEX = (21.4, 0.5), (4.0, 0.25)  # mean and deviation; median and that of the log
-SCALE_LENGTH, INCLINATION = (10.0, 15.0), 65.0  # pixels; degrees, the cosine is even
-DISC_BRIGHTNESS, BRIGHTEST = (20.5, 0.35), (19.6, 21.2)  # mean and deviation; clipped there
-BULGE_INDEX, BULGE_SHARE, BULGE_RADIUS = (1.0, 4.0), (0.04, 0.35), (0.15, 0.35)  # the share is even in its logarithm
-BULGE_FLATTENING, ARM_START = 0.7, (0.4, 0.7)  # scale lengths
-KORMENDY = 3.0
-PITCH, ARMS = (10.0, 30.0), (0.7, 0.2, 0.1)  # degrees; share of 2, 3 and 4 arms
-ARM_STRENGTH, ARM_NARROWNESS = (0.45, 0.85), (1.0, 3.0)
-DUST, DUST_LAG = (0.0, 0.5), 0.9  # of g between the arms' maxima; radians of phase inside the arm
-KNOTS, KNOT_LIGHT, KNOT_SCATTER = 40, 0.08, 0.4  # number; share of the disc's light; radians of phase
+OFFSET = (-1.5, 1.5)  # pixels, of the centre
+ELLIPTICAL_RADIUS, ELLIPTICAL_RATIO = (8.0, 17.0), (0.55, 1.0)  # half-light, pixels
+ELLIPTICAL_INDEX = (4.0, 0.25)  # median, and deviation of the logarithm
+ELLIPTICAL_BRIGHTNESS, KORMENDY = (21.4, 0.5), 3.0  # mean and deviation; magnitudes per factor of 10 in radius
+SCALE_LENGTH, INCLINATION = (10.0, 15.0), 65.0  # pixels; degrees at most, the cosine is even
+DISC_BRIGHTNESS, CLIPPED = (20.5, 0.35), (19.6, 21.2)  # mean and deviation
+BULGE_INDEX, BULGE_SHARE = (1.0, 4.0), (0.04, 0.35)  # the share is even in its logarithm
+BULGE_RADIUS, BULGE_RATIO = (0.15, 0.35), 0.7  # scale lengths; seen from the side
 BAR_LENGTH, BAR_RATIO, BAR_SHARE = (1.1, 1.8), (0.2, 0.4), (0.1, 0.25)
+ARM_START, PITCH, ARMS = (0.4, 0.7), (10.0, 30.0), (0.7, 0.2, 0.1)  # scale lengths; degrees; shares of 2, 3 and 4
+ARM_STRENGTH, ARM_NARROWNESS = (0.45, 0.85), (1.0, 3.0)
+DUST, DUST_LAG, DUST_NARROWNESS = (0.0, 0.5), 0.9, 3.0  # share of g taken; radians of phase on the inner side of arms
+KNOTS, KNOT_LIGHT, KNOT_SCATTER = 40, 0.08, 0.4  # number; share of the disc's light; radians of phase
 STARS, STAR_CHANCE = 4, 0.25  # at most, and of each
-STAR_MAGNITUDE, STAR_COLOUR = (18.0, 22.0), (0.2, 1.3)  # in r, and g - r
-SEEING = (1.1, 1.6)  # arcsec
+STAR_MAGNITUDE, STAR_COLOUR = (18.0, 22.0), (0.2, 1.3)  # in r; g - r
 COLOURS = np.array([[0.76, 0.38], [0.58, 0.31], [0.22, 0.05]])  # g - r and r - i of old stars, disc, arms
-COLOUR_SPREAD, REDDENING = 0.05, (0.04, 0.07)  # of each; of the whole galaxy, mean and deviation of g - r
-ELECTRONS = np.array([7e3, 9.5e3, 10.5e3], np.float32)  # of magnitude 20 in i, r, g
+COLOUR_SPREAD, REDDENING = 0.05, (0.04, 0.07)  # of g - r, twice that of r - i; mean and deviation, of all alike
+SEEING, BETA = (1.1, 1.6), 3.5  # arcsec
+EXTINCTION = np.array([0.53, 0.7, 1.0], np.float32)  # of i, r and g over that of g
+ELECTRONS = np.array([7e3, 9.5e3, 10.5e3], np.float32)  # of magnitude 20 in i, r and g
 SKY = 10 ** (-0.4 * (np.array([20.2, 20.9, 21.9], np.float32) - 20)) * PIXEL**2
-EXTINCTION = np.array([0.53, 0.7, 1.0], np.float32)  # of i, r, g
-BALANCE = np.array([0.78, 1.0, 1.62], np.float32)  # a galaxy of g - r 0.52 and r - i 0.27 is grey
+BALANCE = np.array([0.78, 1.0, 1.62], np.float32)  # g - r of 0.52 and r - i of 0.27 are grey
 SOFTENING, WHITE = 0.009, 0.6  # of the stretch
-EDGE = 5  # pixels without points of light, for seeing would carry them round to the other side
 SOFT_CENTRE = 0.3  # pixels, added to the radius in square: a cusp is not sampled at its tip
+EDGE = 5  # pixels without points of light, for seeing would carry them round to the other side
 
 Floats = NDArray[np.floating[Any]]
 
@@ -118,21 +119,25 @@ def galaxies(part: str, seed: int, count: int, size: str = "128") -> Record:
 def _light(kind: NDArray[np.int64], rng: np.random.Generator) -> Floats:
     """What reaches the telescope, (B, 3, H * W), bands i, r and g, of galaxies of the classes `kind` (B,)."""
     centre, angle = _even(rng, OFFSET, (ROWS, 2, 1)), _even(rng, (0, np.pi))
-    disc, bulge = _drawn_disc(kind == 0, rng)
-    elliptical = _drawn_elliptical(rng)
-    spheroid = Spheroid(*(np.where(kind[:, None] == 1, a, b) for a, b in zip(elliptical, bulge, strict=True)))
-    frame = _frame(angle, disc.ratio * rng.choice([-1, 1], (ROWS, 1)), _even(rng, (0, 2 * np.pi)))
-    spiral = np.flatnonzero(kind != 1)
+    disc, bulge = _drawn_disc(kind == CLASSES.index("barred spiral"), rng)
+    elliptical = kind == CLASSES.index("elliptical")
+    pairs = zip(_drawn_elliptical(rng), bulge, strict=True)
+    spheroid = Spheroid(*(np.where(elliptical[:, None], value, of_bulge) for value, of_bulge in pairs))
     populations = np.zeros((ROWS, 3, SIZE * SIZE), np.float32)  # old stars, disc, arms
     populations[:, 0] = _spheroid_light(spheroid, _places(_frame(angle, spheroid.ratio), centre))
-    seen = Disc(*(value[spiral].astype(np.float32) for value in disc))
-    places = _places(frame[spiral], centre[spiral])
-    discs, lanes = _disc_light(seen, places)
+    mirrored = rng.choice([-1, 1], (ROWS, 1))
+    frame = _frame(angle, mirrored * disc.ratio, _even(rng, (0, 2 * np.pi)))
+    spiral = np.flatnonzero(~elliptical)
+    visible = Disc(*(value[spiral].astype(np.float32) for value in disc))
+    discs, lanes = _disc_light(visible, _places(frame[spiral], centre[spiral]))
     populations[spiral] += discs
-    _add_knots(populations[:, 2], spiral, disc, frame, centre, rng)
+    places, knots = _knots(disc, rng)
+    _add_points(populations[:, 2], np.linalg.solve(frame, places) + centre, knots * ~elliptical[:, None])
     light = np.matmul(_colours(rng), populations)
     light[spiral] *= 1 - EXTINCTION[:, None] * lanes[:, None]
-    _add_stars(light, rng)
+    places, magnitudes = _stars(rng)
+    for band in range(3):
+        _add_points(light[:, band], places, 10 ** (-0.4 * (magnitudes[:, band] - 20)))
     return light
 
 
@@ -146,10 +151,10 @@ def _drawn_elliptical(rng: np.random.Generator) -> Spheroid:
 
 def _drawn_disc(barred: NDArray[np.bool_], rng: np.random.Generator) -> tuple[Disc, Spheroid]:
     scale, ratio = _even(rng, SCALE_LENGTH), _even(rng, (np.cos(np.radians(INCLINATION)), 1))
-    magnitude = rng.normal(*DISC_BRIGHTNESS, (ROWS, 1)).clip(*BRIGHTEST)
+    magnitude = rng.normal(*DISC_BRIGHTNESS, (ROWS, 1)).clip(*CLIPPED)
     light = 2 * np.pi * _of_magnitude(magnitude) * scale**2
     bulge_share, bar_share = np.exp(_even(rng, np.log(BULGE_SHARE))), _even(rng, BAR_SHARE) * barred[:, None]
-    bulge_ratio = np.sqrt(1 - (1 - BULGE_FLATTENING**2) * (1 - ratio**2))
+    bulge_ratio = np.sqrt(1 - (1 - BULGE_RATIO**2) * (1 - ratio**2))
     bulge = Spheroid(light * bulge_share, _even(rng, BULGE_RADIUS) * scale, _even(rng, BULGE_INDEX), bulge_ratio)
     bar = _even(rng, BAR_LENGTH) * scale
     disc = Disc(
@@ -200,7 +205,7 @@ def _disc_light(disc: Disc, places: Floats) -> tuple[Floats, Floats]:
     crest *= disc.strength / special.i0e(disc.narrowness)
     crest *= begun
     phase -= np.float32(DUST_LAG)
-    lane = np.exp(3 * (np.cos(phase) - 1))
+    lane = np.exp(DUST_NARROWNESS * (np.cos(phase) - 1))
     lane *= begun
     lane *= disc.dust
     depth = 1 - (x / disc.bar) ** 2 - (y / (disc.bar * disc.bar_ratio)) ** 2
@@ -210,26 +215,23 @@ def _disc_light(disc: Disc, places: Floats) -> tuple[Floats, Floats]:
     return np.stack([bar, light * (1 - disc.strength * begun), light * crest], axis=1), lane
 
 
-def _add_knots(
-    arms: Floats, spiral: NDArray[np.int64], disc: Disc, frame: Floats, centre: Floats, rng: np.random.Generator
-) -> None:
-    """Put clusters of young stars along the arms, (B, H * W), of the rows `spiral`."""
-    radius = rng.gamma(2, 1, (ROWS, KNOTS)) * disc.scale
-    theta = disc.winding * np.log(radius / disc.start) + 2 * np.pi * rng.integers(12, size=(ROWS, KNOTS)) / disc.arms
+def _knots(disc: Disc, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Clusters of young stars along the arms: places in the plane of the disc (B, 2, K) and light (B, K)."""
+    radius = rng.gamma(2, 1, (ROWS, KNOTS)) * disc.scale  # as the disc's light
+    arm = rng.integers(12, size=(ROWS, KNOTS)) / disc.arms
+    theta = disc.winding * np.log(radius / disc.start) + 2 * np.pi * arm
     theta += rng.normal(0, KNOT_SCATTER, (ROWS, KNOTS)) / disc.arms
-    light = np.exp(rng.standard_normal((ROWS, KNOTS))) * (radius > disc.start)
-    light *= KNOT_LIGHT * disc.light / (KNOTS * np.exp(0.5))
-    plane = np.stack([radius * np.cos(theta), radius * np.sin(theta)], axis=1)
-    _add_points(arms, np.linalg.solve(frame, plane) + centre, light * np.isin(np.arange(ROWS), spiral)[:, None])
+    light = np.exp(rng.normal(-0.5, 1, (ROWS, KNOTS))) * (radius > disc.start) * KNOT_LIGHT * disc.light / KNOTS
+    return np.stack([radius * np.cos(theta), radius * np.sin(theta)], axis=1), light
 
 
-def _add_stars(light: Floats, rng: np.random.Generator) -> None:
+def _stars(rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Places (B, 2, K), and magnitudes in i, r and g (B, 3, K), infinite where there is no star."""
     places = rng.uniform(-SIZE / 2, SIZE / 2, (ROWS, 2, STARS))
-    present = rng.random((ROWS, STARS)) < STAR_CHANCE
     magnitude = rng.uniform(*STAR_MAGNITUDE, (ROWS, STARS))
-    red = rng.uniform(*STAR_COLOUR, (ROWS, STARS))
-    for band, colour in enumerate((-0.4 * red, 0 * red, red)):
-        _add_points(light[:, band], places, present * 10 ** (-0.4 * (magnitude + colour - 20)))
+    magnitude[rng.random((ROWS, STARS)) >= STAR_CHANCE] = np.inf
+    colour = rng.uniform(*STAR_COLOUR, (ROWS, STARS))
+    return places, np.stack([magnitude - 0.4 * colour, magnitude, magnitude + colour], axis=1)
 
 
 def _add_points(light: Floats, places: Floats, values: Floats) -> None:
@@ -243,9 +245,8 @@ def _add_points(light: Floats, places: Floats, values: Floats) -> None:
 def _colours(rng: np.random.Generator) -> Floats:
     """Light in i, r and g of each population per its light in r, (B, band, population)."""
     redder = rng.normal(0, COLOUR_SPREAD, (ROWS, len(COLOURS), 1)) + rng.normal(*REDDENING, (ROWS, 1, 1))
-    colour = COLOURS + redder * [1.0, 0.5]
-    magnitudes = np.stack([-colour[..., 1], np.zeros(colour.shape[:2]), colour[..., 0]], axis=1)
-    return (10 ** (-0.4 * magnitudes)).astype(np.float32)
+    g_r, r_i = np.moveaxis(COLOURS + redder * [1.0, 0.5], 2, 0)
+    return (10 ** (-0.4 * np.stack([-r_i, 0 * g_r, g_r], axis=1))).astype(np.float32)
 
 
 def _sersic_b(index: Floats) -> Floats:
@@ -291,23 +292,33 @@ def _places(frame: Floats, centre: Floats) -> Floats:
 def _observed(light: Floats, rng: np.random.Generator) -> Floats:
     """The light (B, 3, H * W) after seeing, with photon noise, the sky taken off: (B, 3, H, W)."""
     fwhm = _even(rng, SEEING, (ROWS, 1, 1, 1)) / PIXEL
-    alpha = fwhm / (2 * np.sqrt(2 ** (1 / 3.5) - 1))
+    alpha = fwhm / (2 * np.sqrt(2 ** (1 / BETA) - 1))
     frequency = np.hypot(np.fft.fftfreq(SIZE)[:, None], np.fft.rfftfreq(SIZE))
     t = (2 * np.pi * alpha * frequency).astype(np.float32)
-    transfer = (1 + t + t * t / 3) * np.exp(-t)
-    blurred = fft.irfft2(fft.rfft2(light.reshape(ROWS, 3, SIZE, SIZE)) * transfer)
-    noise = rng.standard_normal(blurred.shape, np.float32)
-    noise *= np.sqrt((blurred + SKY[:, None, None]) / ELECTRONS[:, None, None])
-    return np.asarray(blurred + noise)
+    waves = fft.rfft2(light.reshape(ROWS, 3, SIZE, SIZE), overwrite_x=True)
+    waves *= (1 + t + t * t / 3) * np.exp(-t)  # the transform of a Moffat profile of BETA
+    seen = fft.irfft2(waves, overwrite_x=True)
+    np.maximum(seen, 0, out=seen)  # beside a bright star the sampled profile swings below
+    spread = seen + SKY[:, None, None]
+    spread /= ELECTRONS[:, None, None]
+    np.sqrt(spread, out=spread)
+    spread *= rng.standard_normal(seen.shape, np.float32)
+    seen += spread
+    return np.asarray(seen)
 
 
 def _stretched(light: Floats, side: int) -> NDArray[np.uint8]:
-    """Pictures (B, side, side, 3) of light (B, 3, H, W), summed over squares of pixels."""
-    count, step = len(light), SIZE // side
-    binned = light.reshape(count, 3, side, step, side, step).mean(axis=(3, 5)) if step > 1 else light
-    balanced = binned * BALANCE[:, None, None]
-    mean = balanced.mean(axis=1, keepdims=True) / SOFTENING
-    gain = np.arcsinh(mean) / (mean * np.arcsinh(WHITE / SOFTENING) * SOFTENING)
-    pixels = balanced * gain
-    pixels /= np.maximum(pixels.max(axis=1, keepdims=True), 1)
-    return np.asarray((255 * pixels.clip(0) + 0.5).astype(np.uint8).transpose(0, 2, 3, 1))
+    """Pictures (B, side, side, 3) of light (B, 3, H, W), the mean over squares of pixels; `light` is overwritten."""
+    step = SIZE // side
+    if step > 1:
+        light = light.reshape(-1, 3, side, step, side, step).mean(axis=(3, 5))
+    light *= BALANCE[:, None, None]
+    mean = np.abs(light.mean(axis=1, keepdims=True)) / SOFTENING + 1e-6  # arsinh(x) / x is even, and 1 at 0
+    gain = np.arcsinh(mean)
+    gain /= mean
+    gain *= 255 / (SOFTENING * np.arcsinh(WHITE / SOFTENING))
+    light *= gain
+    brightest = light.max(axis=1, keepdims=True)
+    light *= 255 / np.maximum(brightest, 255)  # a pixel too bright keeps its colour
+    np.maximum(light, 0, out=light)
+    return np.asarray(np.rint(light, out=light).astype(np.uint8).transpose(0, 2, 3, 1))
