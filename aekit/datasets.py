@@ -21,6 +21,7 @@ from aekit.formats import open_record
 from aekit.records import Record, record_of, select
 from aekit.synthetic.galaxies import SIZES, galaxies
 from aekit.synthetic.heartbeats import heartbeats
+from aekit.synthetic.patterns import OPTIONS, patterns
 from aekit.synthetic.radio import NOISES, radio
 from aekit.synthetic.seismic import seismic
 
@@ -319,6 +320,18 @@ DATASETS: dict[str, Dataset] = {
             make=galaxies,
             counts={"train": 4000, "test": 1000},
             options=SIZES,
+        ),
+        Dataset(
+            "patterns",
+            "simulated textures, half of the test part with one of 5 kinds of defects; the same rows' masks by "
+            "patterns:masks",
+            "2,000 + 1,000 images of 64 x 64, uint8",
+            "made by aekit",
+            "after Bergmann, Fauser, Sattlegger & Steger 2019, CVPR 9592-9600",
+            make=patterns,
+            counts={"train": 2000, "test": 1000},
+            options=OPTIONS,
+            normal=("normal",),
         ),
     )
 }
