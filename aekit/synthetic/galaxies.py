@@ -28,6 +28,7 @@ from the literature, or said to be our choice. Galaxies fill the picture as in G
 Small pictures (`galaxies:32`) are the same ones: the light is averaged over squares of pixels before the stretch.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,7 +79,7 @@ class Spheroid(NamedTuple):
 
     light: Floats
     radius: Floats  # half-light
-    index: Floats
+    sersic: Floats  # index n
     ratio: Floats
 
 
@@ -133,7 +134,7 @@ def _light(kind: NDArray[np.int64], rng: np.random.Generator) -> Floats:
     populations[spiral] += discs
     places, knots = _knots(disc, rng)
     _add_points(populations[:, 2], np.linalg.solve(frame, places) + centre, knots * ~elliptical[:, None])
-    light = np.matmul(_colours(rng), populations)
+    light: Floats = np.matmul(_colours(rng), populations)
     light[spiral] *= 1 - EXTINCTION[:, None] * lanes[:, None]
     places, magnitudes = _stars(rng)
     for band in range(3):
@@ -264,8 +265,8 @@ def _of_magnitude(magnitude: Floats) -> Floats:
     return np.asarray(10 ** (-0.4 * (magnitude - 20)) * PIXEL**2)
 
 
-def _even(rng: np.random.Generator, ends: Any, shape: tuple[int, ...] = (ROWS, 1)) -> Floats:
-    return rng.uniform(*ends, shape)
+def _even(rng: np.random.Generator, ends: Sequence[float] | Floats, shape: tuple[int, ...] = (ROWS, 1)) -> Floats:
+    return np.asarray(rng.uniform(ends[0], ends[1], shape))
 
 
 # --- geometry and telescope ------------------------------------------------------------------------------------------
