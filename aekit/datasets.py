@@ -323,8 +323,7 @@ DATASETS: dict[str, Dataset] = {
         ),
         Dataset(
             "patterns",
-            "simulated textures, half of the test part with one of 5 kinds of defects; the same rows' masks by "
-            "patterns:masks",
+            "simulated textures, half of the test part with a defect of 5 kinds (patterns:masks gives their masks)",
             "2,000 + 1,000 images of 64 x 64, uint8",
             "made by aekit",
             "after Bergmann, Fauser, Sattlegger & Steger 2019, CVPR 9592-9600",
