@@ -19,7 +19,9 @@ import numpy as np
 from aekit.errors import AekitError
 from aekit.formats import open_record
 from aekit.records import Record, record_of, select
+from aekit.synthetic.galaxies import SIZES, galaxies
 from aekit.synthetic.heartbeats import heartbeats
+from aekit.synthetic.patterns import OPTIONS, patterns
 from aekit.synthetic.radio import NOISES, radio
 from aekit.synthetic.seismic import seismic
 
@@ -308,6 +310,27 @@ DATASETS: dict[str, Dataset] = {
             "Peterson 1993, USGS Open-File Report 93-322",
             make=seismic,
             counts={"train": 1000, "test": 250},
+        ),
+        Dataset(
+            "galaxies",
+            "simulated colour pictures of galaxies, 3 classes, also smaller (galaxies:64, galaxies:32)",
+            "4,000 + 1,000 images of 128 x 128 x 3, uint8",
+            "made by aekit",
+            "after Lupton et al. 2004, PASP 116, 133-137; Lintott et al. 2008, MNRAS 389, 1179-1189",
+            make=galaxies,
+            counts={"train": 4000, "test": 1000},
+            options=SIZES,
+        ),
+        Dataset(
+            "patterns",
+            "simulated textures, half of the test part with a defect of 5 kinds (patterns:masks gives their masks)",
+            "2,000 + 1,000 images of 64 x 64, uint8",
+            "made by aekit",
+            "after Bergmann, Fauser, Sattlegger & Steger 2019, CVPR 9592-9600",
+            make=patterns,
+            counts={"train": 2000, "test": 1000},
+            options=OPTIONS,
+            normal=("normal",),
         ),
     )
 }

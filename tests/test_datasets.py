@@ -151,7 +151,17 @@ def test_a_part_that_a_data_set_lacks_is_none(tiny):
 
 
 def test_every_entry_is_whole():
-    assert list(DATASETS) == ["mnist", "fashion-mnist", "ecg5000", "digits", "radio", "heartbeats", "seismic"]
+    assert list(DATASETS) == [
+        "mnist",
+        "fashion-mnist",
+        "ecg5000",
+        "digits",
+        "radio",
+        "heartbeats",
+        "seismic",
+        "galaxies",
+        "patterns",
+    ]
     for name, dataset in DATASETS.items():
         assert dataset.name == name
         assert dataset.about

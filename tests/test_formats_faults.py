@@ -24,6 +24,7 @@ from aekit.records import record_of
 
 X = np.random.default_rng(0).standard_normal((6, 40)).astype("f4")
 PIXELS = np.random.default_rng(0).integers(0, 255, (24, 20, 3)).astype("u1")
+ONE_ROW = (".wav", ".fits", ".fit", ".fts", ".fits.gz")  # of a series
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".pgm", ".ppm")
 
 
@@ -35,7 +36,7 @@ def samples(folder: Path) -> list[Path]:
         if ending in recordings.ENDINGS:
             paths.append(recordings.write_recording(folder / f"good{ending}"))
             continue
-        array = PIXELS[None] if ending in PICTURES else X[:1] if ending == ".wav" else X
+        array = PIXELS[None] if ending in PICTURES else X[:1] if ending in ONE_ROW else X
         with create(folder / f"good{ending}", like, array.shape, array.dtype) as writer:
             writer.write(array)
         paths.append(folder / f"good{ending}")

@@ -82,7 +82,7 @@ def record_at(source: str, file: Path, name: str, contents: Contents) -> Record:
         return rows.view(np.uint8) if rows.dtype == np.bool_ else rows
 
     dtype = np.dtype(np.uint8) if stored.dtype == np.bool_ else stored.dtype
-    header = contents.header or Names(name, flat=shape != stored.shape)
+    header = stored.header or contents.header or Names(name, flat=shape != stored.shape)
     rate = _rate(contents, file, name)
     return Record(
         source, shape, dtype, read, kind, axis, None, rate, contents.columns, recorded=contents.recorded, header=header

@@ -39,6 +39,7 @@ class Stored(NamedTuple):
     dtype: np.dtype[np.generic]  # in native byte order; object where the array cannot be read
     read: Read
     sampling_rate: object = None  # as the format tells it, be it text
+    header: object = None  # becomes Record.header if this array is the data
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ OpenWriter = Callable[[Path, Plan], AbstractContextManager[Put]]
 READERS: dict[str, Reader] = {}
 WRITERS: dict[str, OpenWriter] = {}
 NEEDS: dict[str, str] = {}  # ending -> the library that reads it, where not every install has it
-EXTRAS = {"obspy": "seismic", "wfdb": "ecg"}  # such a library -> the extra that brings it
+EXTRAS = {"obspy": "seismic", "wfdb": "ecg", "astropy": "astro"}  # such a library -> the extra that brings it
 FAULTS = (
     ValueError,
     TypeError,
