@@ -66,7 +66,7 @@ RECIPES: dict[str, Recipe] = {
         "dense",
         "dense 784-256-100 and back, few latent units on at a time: parts that a sample is made of",
         {"hidden": (256,), "latent": 100, "latent_activation": "sigmoid"},
-        {"epochs": 20, "batch_size": 128, "lr": 5e-3, "warmup": 0.2, "optimiser": "muon", "penalty": ("kl:0.05",)},
+        {"epochs": 20, "batch_size": 128, "lr": 5e-3, "warmup": 0.2, "optimiser": "muon", "penalty": ("kl:0.5",)},
     ),
     "contractive": Recipe(
         "dense",
@@ -103,7 +103,7 @@ RECIPES: dict[str, Recipe] = {
     "acgan": Recipe(
         "acgan",
         "adversarial with classes, which the critic tells: generates one class or all",
-        {},
+        {"critic_steps": 1},
         {"epochs": 100, **ADVERSARIAL, "lr": 1e-4},
         least_steps=25_000,
     ),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import family
 import plain
 import signals
 import torch
@@ -250,14 +251,19 @@ SUBJECTS: dict[str, Callable[[Path], list[Row]]] = {
     "fashion": fashion,
     "ecg5000": ecg5000,
     **signals.SUBJECTS,
+    **family.SUBJECTS,
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("subjects", nargs="*", choices=SUBJECTS, default=list(SUBJECTS))
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where runs are left; those of `family` go on")
+    asked = parser.parse_args()
+    if asked.keep is not None:
+        return run(asked.subjects, asked.keep)
     with tempfile.TemporaryDirectory() as folder:
-        run(parser.parse_args().subjects, Path(folder))
+        run(asked.subjects, Path(folder))
 
 
 def run(subjects: list[str], folder: Path) -> None:

@@ -2,7 +2,8 @@
 
 The generator is given the product of Gaussian noise and its class's embedding, which is the latent here: what `prior`
 draws for a class, and what lies between two classes. The critic's target for real samples is 0.9 (Salimans et al. 2016,
-arXiv:1606.03498, section 3.4), its learning rate four times the generator's, which moves in each fifth step.
+arXiv:1606.03498, section 3.4), its learning rate four times the generator's, which moves in each fifth step; the
+recipe moves it in each, as Zhang et al. 2019, arXiv:1805.08318, do, and needs a fifth of the steps.
 
 Corrected: public programs feed probabilities into the cross-entropy of the class, which expects logits.
 """

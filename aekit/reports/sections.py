@@ -216,7 +216,9 @@ def classes_section(
     counts = np.bincount(found, minlength=len(names))
     order = np.argsort(-counts, kind="stable")[:MOST_CLASSES]
     labels = [f"{counts[k]:,} ({_percent(counts[k] / max(1, len(found)))})" for k in order]
-    pictures = [Picture(bars([names[k] for k in order], counts[order].tolist(), [BLUE], labels), "Samples found of each class")]
+    pictures = [
+        Picture(bars([names[k] for k in order], counts[order].tolist(), [BLUE], labels), "Samples found of each class")
+    ]
     known = truth is not None and (truth >= 0)
     if truth is not None and np.any(known):
         table = np.zeros((len(names), len(names)))

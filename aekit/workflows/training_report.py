@@ -11,6 +11,7 @@ from aekit import __version__
 from aekit.batches import as_tensor, undo
 from aekit.corruptions import Corruption, corrupt, split
 from aekit.layers import count_parameters
+from aekit.objectives import parse_penalties
 from aekit.trained import TrainedModel
 from aekit.training import TrainSettings, mix, reconstructs
 from aekit.workflows.common import Talk
@@ -25,6 +26,7 @@ SHOWN = 2000  # rows that the data section looks at
 DRAWN = 64  # samples of a grid, where there are no classes
 EACH = 8  # of each class, and of each epoch in the report
 MOST_CLASSES = 10  # of such a grid
+SPARSE = ("l1", "kl")  # penalties under which the units are shown
 LOSSES = {"mse": "Mean squared error", "l1": "Mean absolute error", "bce": "Binary cross-entropy"}
 
 
@@ -170,6 +172,8 @@ def training_page(
             names = None if parts.labels is None else parts.labels[rows]
             sections.append(reports.progress_section(_normalised(parts, rows), stages, parts.record.kind, names, rate))
         sections.append(_reconstructions(trained, parts, corruption))
+    if any(penalty.name in SPARSE for penalty in parse_penalties(settings.penalty)):
+        sections.append(_units(trained, parts))
     drawn = {int(key.partition(" ")[2]): x for key, x in pictures.items() if not key.isdigit()}
     if drawn:
         ordered = [(epoch, drawn[epoch].numpy()) for epoch in sorted(drawn)]
@@ -182,6 +186,17 @@ def training_page(
     chosen = {name: getattr(settings, name) for name in told}
     facts = {**figures, **chosen, "corruption": " or ".join(trained.corruption) or "none", "aekit": __version__}
     return reports.page(f"{trained.recipe} on {trained.data.rpartition('/')[2]}", facts, sections)
+
+
+@torch.inference_mode()
+def _units(trained: TrainedModel, parts: Parts) -> "Section":
+    """Which classes the latent units answer to, of rows held out."""
+    from aekit import reports
+
+    batch = parts.val.batch(torch.arange(min(SHOWN, len(parts.val))))
+    z = trained.network.encode(batch.x.to(next(trained.network.parameters()).device))  # type: ignore[operator]
+    names = None if batch.label is None else np.array(trained.classes)[batch.label.numpy()]
+    return reports.units_section(z.float().cpu().numpy(), names)
 
 
 def _loss_is(trained: TrainedModel) -> str | None:
