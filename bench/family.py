@@ -5,7 +5,6 @@ results/ too.
 """
 
 import csv
-import math
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -19,12 +18,11 @@ from torch import Tensor, nn
 
 import aekit
 from aekit import diagnostics, reports, workflows
-from aekit.baseline import fit_pca
-from aekit.batches import as_tensor, read_all
+from aekit.batches import read_all
 from aekit.datasets import open_dataset
 from aekit.models import build
 from aekit.models.vae import VAE
-from aekit.objectives import RHO, bce, mse
+from aekit.objectives import RHO, bce
 from aekit.workflows import Options
 
 GENERATED = 2000

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import family
+import numpy as np
 import plain
 import signals
 import torch
