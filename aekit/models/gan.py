@@ -23,6 +23,7 @@ LOSSES = ("gan", "wgan-gp", "wgan-div")
 SMALL = 12  # the longest side of samples that are made by dense layers
 LAMBDA = 10.0  # weight of the gradient penalty of wgan-gp
 K, P = 2.0, 6.0  # factor and power of that of wgan-div
+SLOPE = 0.2  # of the critic's units below 0
 MEMORY = 0.999  # of the running mean, in steps of the generator
 
 
@@ -108,7 +109,6 @@ def contestants(
     make its slope at one sample depend on the others.
     """
     channels, *size = sample_shape
-    act = nn.LeakyReLU(0.2)
     if max(size) <= SMALL:
         widths = hidden or (8 * width, 4 * width)
         made: list[nn.Module] = []
@@ -117,7 +117,7 @@ def contestants(
         for before, after in zip((latent, *widths[::-1]), widths[::-1], strict=False):
             made += [nn.Linear(before, after), nn.BatchNorm1d(after), nn.ReLU()]
         for before, after in zip((values, *widths), widths, strict=False):
-            judged += [nn.Linear(before, after), act]
+            judged += [nn.Linear(before, after), nn.LeakyReLU(SLOPE)]
         made += [nn.Linear(widths[0], values), ACTIVATIONS[output](), Reshape(*sample_shape)]
         return Stack(*made), Stack(*judged, nn.Linear(widths[-1], answers))
     dims = len(size)
@@ -130,7 +130,7 @@ def contestants(
     made = [nn.Linear(latent, math.prod(inner)), Reshape(*inner), norm(widths[-1]), nn.ReLU()]
     judged = []
     for i, (outer, inward) in enumerate(zip((channels, *widths), widths, strict=False)):
-        judged += [conv(dims, outer, inward, kernel_size, stride=2), act]
+        judged += [conv(dims, outer, inward, kernel_size, stride=2), nn.LeakyReLU(SLOPE)]
         up = conv_transpose(inward, outer, kernel_size + kernel_size % 2, (sizes[i + 1], sizes[i]), stride=2)
         made[4:4] = [up, norm(outer), nn.ReLU()] if i else [up, ACTIVATIONS[output]()]  # in reverse order
     return Stack(*made), Stack(*judged, nn.Flatten(), nn.Linear(math.prod(inner), answers))

@@ -13,7 +13,7 @@ from aekit.corruptions import Corruption, corrupt, split
 from aekit.layers import count_parameters
 from aekit.objectives import parse_penalties
 from aekit.trained import TrainedModel
-from aekit.training import TrainSettings, mix, reconstructs
+from aekit.training import TrainSettings, mix, phases_of, reconstructs
 from aekit.workflows.common import Talk
 from aekit.workflows.training_data import Parts
 
@@ -38,6 +38,8 @@ def show_layers(trained: TrainedModel, settings: TrainSettings, parts: Parts, ta
     def note(name: str, module: torch.nn.Module) -> None:
         def hook(_: torch.nn.Module, inputs: Any, output: Any) -> None:
             first = output[0] if isinstance(output, tuple) else output
+            if any(layer["layer"] == name for layer in layers):
+                return  # several phases run it
             layers.append(
                 {
                     "layer": name,
@@ -53,9 +55,10 @@ def show_layers(trained: TrainedModel, settings: TrainSettings, parts: Parts, ta
     for name, module in trained.network.named_modules():
         if not list(module.children()):
             note(name, module)
-    trained.network.eval()
-    with torch.no_grad():
-        trained.network(parts.train.batch(torch.arange(1)).x.to(next(trained.network.parameters()).device))
+    where = next(trained.network.parameters()).device
+    batch = parts.train.to(where).batch(torch.arange(2, device=where))
+    for phase in phases_of(trained.network.train(), settings, torch.ones((), device=where)):
+        phase.loss(batch)
     for hook in hooks:
         hook.remove()
     parameters = count_parameters(trained.network)
