@@ -17,7 +17,7 @@ from aekit.baseline import fit_pca
 from aekit.batches import as_tensor
 from aekit.errors import AekitError
 
-Codes = NDArray[np.int64]  # classes as whole numbers from 0 on, -1 where a row has none
+Codes = NDArray[np.int64]  # classes as whole numbers from 0 on, or places of rows
 CPU = torch.device("cpu")
 METRICS = ("euclidean", "cosine")
 
@@ -176,23 +176,16 @@ def _nearest(q: Tensor, r: Tensor, k: int, own: Tensor | None) -> tuple[Tensor, 
 
 def vote(classes: Codes) -> Codes:
     """The most frequent class of each row's neighbours (N, k), nearest first, (N,); of several the nearest one's."""
-    votes = (classes[:, :, None] == classes[:, None, :]).sum(axis=2) * (classes >= 0)
+    votes = (classes[:, :, None] == classes[:, None, :]).sum(axis=2)
     winner: Codes = np.take_along_axis(classes, votes.argmax(axis=1)[:, None], axis=1)[:, 0]
     return winner
 
 
-def codes_of(*labels: NDArray[Any] | None) -> list[Codes | None]:
-    """Labels of several files as numbers, the same for the same label; -1 for NaN, None for none."""
-    given = [None if part is None else _text(part) if part.dtype.kind in "OS" else part for part in labels]
-    if not any(part is not None for part in given):
-        return [None for _ in given]
-    values = np.unique(np.concatenate([part for part in given if part is not None]))
-    missing = values.dtype.kind == "f" and bool(len(values)) and np.isnan(values[-1])
-    found: list[Codes | None] = []
-    for part in given:
-        codes = None if part is None else np.searchsorted(values, part.astype(values.dtype))
-        found.append(codes if codes is None or not missing else np.where(codes == len(values) - 1, -1, codes))
-    return found
+def codes_of(*labels: NDArray[Any]) -> list[Codes]:
+    """Labels (N,) of one or several files as numbers, the same for the same label."""
+    given = [_text(part) if part.dtype.kind in "OS" else part for part in labels]
+    codes = np.unique(np.concatenate(given), return_inverse=True)[1]
+    return np.split(codes, np.cumsum([len(part) for part in given])[:-1])
 
 
 def _text(labels: NDArray[Any]) -> NDArray[Any]:
@@ -222,20 +215,14 @@ def silhouette(z: NDArray[np.float32], clusters: Codes) -> float | None:
     return float(silhouette_score(z, clusters))
 
 
-class Agreement(NamedTuple):
-    adjusted_rand_index: float
-    normalised_mutual_information: float
-
-
-def agreement(classes: Codes, clusters: Codes) -> Agreement | None:
-    """How well clusters (N,) agree with classes (N,), over the rows that have one; None where none has."""
+def agreement(classes: Codes, clusters: Codes) -> dict[str, float]:
+    """How well clusters (N,) agree with classes (N,): Hubert & Arabie 1985; mutual information over mean entropy."""
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-    known = classes >= 0
-    if not known.any():
-        return None
-    pair = classes[known], clusters[known]
-    return Agreement(float(adjusted_rand_score(*pair)), float(normalized_mutual_info_score(*pair)))
+    return {
+        "adjusted_rand_index": float(adjusted_rand_score(classes, clusters)),
+        "normalised_mutual_information": float(normalized_mutual_info_score(classes, clusters)),
+    }
 
 
 # --- probes -----------------------------------------------------------------------------------------------------------
@@ -249,8 +236,7 @@ class Accuracy(NamedTuple):
 
 def probed(classes: Codes) -> Codes:
     """Places of the rows whose class can be probed: FOLDS rows or more have it."""
-    values, inverse, counts = np.unique(classes, return_inverse=True, return_counts=True)
-    return np.flatnonzero(((counts >= FOLDS) & (values >= 0))[inverse])
+    return np.flatnonzero(np.bincount(classes)[classes] >= FOLDS)
 
 
 def drawn(classes: Codes, most: int, rng: np.random.Generator) -> Codes:

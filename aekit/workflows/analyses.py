@@ -102,14 +102,14 @@ def write_neighbours(
     """Writes the k nearest latents to each, of the other record or of other rows; with labels, how well they vote."""
     place = other or embedded
     labels, place_labels = embedded.labels(), place.labels()
-    classes, place_classes = latents.codes_of(labels, place_labels)
+    classes = None if labels is None or place_labels is None else latents.codes_of(labels, place_labels)
     rows = embedded.kept.shape[0]
     own = embedded.each if other is None else 0
     shown = _spread(rows, SHOWN_QUERIES)
     near = np.empty((len(shown), k), np.int64)
     apart = np.empty((len(shown), k))
     names = ["row", "rank", "neighbour", "distance"] + (["neighbour_label"] if place_labels is not None else [])
-    done = right = known = 0
+    done = right = 0
     blocks = latents.neighbours(embedded.kept, place.kept, k, metric, own, run.device)
     with (
         whole(path, options.force) as temporary,
@@ -124,18 +124,16 @@ def write_neighbours(
             columns += [index.ravel(), distance.ravel().astype(np.float32)]
             columns += [] if place_labels is None else [place_labels[index].ravel()]
             table.writerows(zip(*map(cells, columns), strict=True))
-            if classes is not None and place_classes is not None:
-                good = classes[at] >= 0
-                right += int((_votes(place_classes[index]) == classes[at])[good].sum())
-                known += int(good.sum())
+            if classes is not None:
+                right += int((_votes(classes[1][index]) == classes[0][at]).sum())
             inside = (shown >= at.start) & (shown < at.stop)
             near[inside], apart[inside] = index[shown[inside] - at.start], distance[shown[inside] - at.start]
             bar(done)
     among = f"{place.kept.shape[0]:,} of {place.record.source}" + (", its own row left out" if other is None else "")
     talk.say(f"neighbours: {k} for each of {rows:,} latents, among {among}")
     figures: dict[str, Any] = {"neighbours": str(path)}
-    if known:
-        figures["neighbour_accuracy"] = right / known
+    if classes is not None:
+        figures["neighbour_accuracy"] = right / rows
     if options.report is None:
         return figures, None
     from aekit import reports
@@ -168,9 +166,9 @@ def _votes(classes: Codes) -> Codes:
 
 def check_probe(record: Record) -> None:
     """Raises AekitError where the record's labels do not make a probe."""
-    (classes,) = latents.codes_of(record.labels)
-    if classes is None:
+    if record.labels is None:
         raise AekitError(f"{record.source}: --probe needs labels, and there are none; name them with --labels")
+    (classes,) = latents.codes_of(record.labels)
     if len(np.unique(classes[latents.probed(classes)])) < 2:
         raise AekitError(
             f"{record.source}: --probe needs {latents.FOLDS} rows each of two classes; leave it off, or name other "
@@ -180,8 +178,8 @@ def check_probe(record: Record) -> None:
 
 def probe(embedded: Embedded, seed: int, want: bool, talk: Talk) -> "tuple[dict[str, Any], Section | None]":
     """Accuracy of simple classifiers on the latents, and on PCA of the samples with as many dimensions."""
+    assert embedded.record.labels is not None, "check_probe has seen to it"
     (classes,) = latents.codes_of(embedded.record.labels)
-    assert classes is not None, "check_probe has seen to it"
     width, each = embedded.kept.shape[1], embedded.each
     most = min(latents.PROBE_ROWS, max(1, latents.PROBE_VALUES // width))
     windows = _spread(each, max(1, most // len(latents.probed(classes))))  # of each row
@@ -248,10 +246,8 @@ def write_clusters(
     some = rng.permutation(len(clusters))[: latents.SILHOUETTE_ROWS]
     some.sort()
     silhouette = latents.silhouette(kept.take(some), clusters[some])
-    (classes,) = latents.codes_of(labels)
-    agreement = None if classes is None else latents.agreement(classes, clusters)
     figures: dict[str, Any] = {"clusters": str(path), "silhouette": silhouette, "silhouette_rows": len(some)}
-    figures |= {} if agreement is None else agreement._asdict()
+    figures |= {} if labels is None else latents.agreement(latents.codes_of(labels)[0], clusters)
     figures["cluster_sizes"] = {str(i): int(size) for i, size in enumerate(sizes)}
     line = f"clusters: {k} of {sizes.max():,} to {sizes.min():,} latents"
     line += f", fitted to {len(fitted):,}" if len(fitted) < len(clusters) else ""
