@@ -92,6 +92,14 @@ def test_windows_of_a_row_are_no_neighbours_of_each_other(lab: Path, tmp_path: P
     assert not (tmp_path / "z.labels.csv").exists()  # they are inside
 
 
+def test_windows_of_one_long_row_are_neighbours(lab: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "long.npy", waves(1, 640))
+    done = aekit(tmp_path, "embed", "long.npy", *at(lab, "windows"), "--neighbours", "39", "--maps", "none")
+    assert "39 for each of 40 latents, among 40 of long.npy, itself left out" in done.stderr
+    for row in table(tmp_path / "long.latents.neighbours.csv"):
+        assert row["row"] != row["neighbour"]
+
+
 def test_clusters_are_told_with_their_worth(lab: Path, tmp_path: Path) -> None:
     words = ("embed", str(lab / "a.npz"), *at(lab), "-o", "z.npy", "--clusters", "3", "--maps", "pca")
     figures = result(tmp_path, *words)
@@ -178,7 +186,7 @@ def test_images_of_colours_and_tables_have_reports(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--neighbours", "90"), "has 89 latents that can be neighbours; ask for so many with --neighbours"),
+        (("--neighbours", "90"), "has 89 latents that can be neighbours; ask for at most so many with --neighbours"),
         (("--clusters", "91"), "has 90 latents; ask for at most so many with --clusters"),
         (("--neighbours", "1", "--reference", "gone.npy"), "gone.npy: there is no such file"),
         (("--neighbours", "1", "--reference", "short.npy"), "short.npy: a row has shape 1x8"),

@@ -76,6 +76,11 @@ class Embedded:
     def each(self) -> int:
         return self.kept.shape[0] // len(self.record)
 
+    @property
+    def own(self) -> int:
+        """How many latents in turn are not compared with each other: those of a row, of one long row each by itself."""
+        return self.each if len(self.record) > 1 else 1
+
     def labels(self) -> NDArray[Any] | None:
         """Of each latent the label of its row."""
         return None if self.record.labels is None else np.repeat(self.record.labels, self.each)
@@ -104,7 +109,7 @@ def write_neighbours(
     labels, place_labels = embedded.labels(), place.labels()
     classes = None if labels is None or place_labels is None else latents.codes_of(labels, place_labels)
     rows = embedded.kept.shape[0]
-    own = embedded.each if other is None else 0
+    own = embedded.own if other is None else 0
     shown = _spread(rows, SHOWN_QUERIES)
     near = np.empty((len(shown), k), np.int64)
     apart = np.empty((len(shown), k))
@@ -129,7 +134,9 @@ def write_neighbours(
             inside = (shown >= at.start) & (shown < at.stop)
             near[inside], apart[inside] = index[shown[inside] - at.start], distance[shown[inside] - at.start]
             bar(done)
-    among = f"{place.kept.shape[0]:,} of {place.record.source}" + (", its own row left out" if other is None else "")
+    among = f"{place.kept.shape[0]:,} of {place.record.source}" + (
+        "" if other is not None else ", its own row left out" if len(place.record) > 1 else ", itself left out"
+    )
     talk.say(f"neighbours: {k} for each of {rows:,} latents, among {among}")
     figures: dict[str, Any] = {"neighbours": str(path)}
     if classes is not None:

@@ -121,10 +121,12 @@ def _check_counts(embedded: Embedded, other: Embedded | None, asked: Asked) -> N
     """Raises AekitError where there are fewer latents than neighbours or clusters asked for."""
     rows = embedded.kept.shape[0]
     source, most = (
-        (embedded.record.source, rows - embedded.each) if other is None else (other.record.source, other.kept.shape[0])
+        (embedded.record.source, rows - embedded.own) if other is None else (other.record.source, other.kept.shape[0])
     )
     if asked.neighbours is not None and asked.neighbours > most:
-        raise AekitError(f"{source}: has {most:,} latents that can be neighbours; ask for so many with --neighbours")
+        raise AekitError(
+            f"{source}: has {most:,} latents that can be neighbours; ask for at most so many with --neighbours"
+        )
     if asked.clusters is not None and asked.clusters > rows:
         raise AekitError(f"{embedded.record.source}: has {rows:,} latents; ask for at most so many with --clusters")
 
@@ -252,7 +254,9 @@ def _write_report(
     size = figures["compression"]
     facts = {
         "recipe": trained.recipe,
-        **{name: value for name, value in figures.items() if isinstance(value, str | int)},
+        **{
+            name: value for name, value in figures.items() if isinstance(value, str | int) and name != "silhouette_rows"
+        },
         "values per latent value": size["ratio"],
         **{words: size[name] for name, words in (("error", "error"), ("pca_error", "PCA's error")) if name in size},
     }
