@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aekit.batches import as_tensor, chunks, undo
+from aekit.batches import CHUNK_BYTES, as_tensor, chunks, undo
 from aekit.errors import AekitError
 from aekit.graphs import Graphed
-from aekit.objectives import ERRORS, error_map
+from aekit.objectives import ERRORS, error_map, mse
 from aekit.records import Array, Output, Record, times
 from aekit.trained import TrainedModel
 from aekit.training import mix, precision_context
@@ -369,20 +369,56 @@ def latent_width(trained: TrainedModel) -> int:
 
 
 def embed(
-    trained: TrainedModel, record: Record, run: Run, seen: Seen, progress: Progress
+    trained: TrainedModel,
+    record: Record,
+    run: Run,
+    seen: Seen,
+    progress: Progress,
+    on_errors: Callable[[list[NDArray[np.float32]]], object] | None = None,
 ) -> Iterator[NDArray[np.float32]]:
-    """Latent vectors (rows or windows, D), a chunk at a time."""
+    """Latent vectors (rows or windows, D), a chunk at a time.
+
+    `on_errors` is given the mean squared errors of their reconstructions (B,), in the units of training's figures, and
+    beside them PCA's where the model has one, a batch at a time.
+    """
     places = _windows(trained, record, overlap=False).places
+    pca = trained.pca.to(run.device) if on_errors is not None and trained.pca is not None else None
 
     def function(raw: Tensor) -> list[Tensor]:
-        z = _forward(trained, raw, run).output.z
-        assert z is not None, "a model that serves embed returns z"
-        return [z.float()]
+        result = _forward(trained, raw, run)
+        assert result.output.z is not None, "a model that serves embed returns z"
+        found = [result.output.z.float()]
+        if on_errors is not None:
+            target = result.x if result.output.target is None else result.output.target
+            unit = trained.normalisation.unit
+            scale = 1.0 if unit is None else (result.scale.flatten(1).mean(1) / unit).square()
+            found.append(mse(result.output.x_hat, target, result.output.weight) * scale)
+            found += [] if pca is None else [pca.error(result.x) * scale]
+        return found
 
     batches = _Batches(function, run, seen)
     for start, samples in chunks(record):
-        yield np.concatenate([latents for _, (latents,) in batches(samples, places)])
+        parts = []
+        for _, (latents, *errors) in batches(samples, places):
+            parts.append(latents)
+            if on_errors is not None:
+                on_errors(errors)
+        yield np.concatenate(parts)
         progress(start + len(samples))
+
+
+def samples_at(trained: TrainedModel, record: Record, latents: NDArray[np.int64]) -> Iterator[Array]:
+    """The samples as stored (K, C, ...) of which `embed` makes these latents, numbers in rising order; in parts."""
+    places = _windows(trained, record, overlap=False).places
+    row, place = np.divmod(latents, len(places))
+    step = max(1, CHUNK_BYTES // max(1, record.values_per_row * record.dtype.itemsize))
+    for start in range(0, len(record), step):
+        inside = slice(*np.searchsorted(row, (start, start + step)))
+        if inside.start < inside.stop:
+            first, last = int(row[inside][0]), int(row[inside][-1])
+            samples = record.to_samples(record.read(first, last + 1))
+            spots = zip(row[inside] - first, place[inside], strict=True)
+            yield np.stack([samples[(i, *places[at])] for i, at in spots])
 
 
 # --- generate --------------------------------------------------------------------------------------------------------

@@ -14,6 +14,25 @@ def embed(
         typer.Option("--out", "-o", help="Latents, npy, npz, h5 or csv; else INPUT.latents.npy in this folder."),
     ] = None,
     labels: shared.Labels = None,
+    maps: Annotated[
+        str, typer.Option(help="Pictures on a plane between commas: pca, tsne and umap; or none.")
+    ] = "pca,tsne",
+    neighbours: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="Also write the K nearest rows to each row.")
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA", help="Look for neighbours in this file or named data set's training part, not in INPUT."
+        ),
+    ] = None,
+    metric: Annotated[str, typer.Option(help="Distance to neighbours: euclidean or cosine.")] = "euclidean",
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Also tell how well simple classifiers find the labels, beside PCA.")
+    ] = False,
+    clusters: Annotated[
+        int | None, typer.Option(min=2, metavar="K", help="Also write K clusters, found by k-means.")
+    ] = None,
     model: shared.Model = None,
     device: shared.Device = "auto",
     kernels: shared.Kernels = "auto",
@@ -29,4 +48,17 @@ def embed(
     from aekit import workflows
 
     options = shared.options(model, device, kernels, precision, batch_size, seed, force, report)
-    shared.report(workflows.embed(data, out, labels, options, shared.talk(quiet)), as_json, quiet)
+    figures = workflows.embed(
+        data,
+        out,
+        labels,
+        options,
+        shared.talk(quiet),
+        maps=maps,
+        neighbours=neighbours,
+        reference=reference,
+        metric=metric,
+        probe=probe,
+        clusters=clusters,
+    )
+    shared.report(figures, as_json, quiet)

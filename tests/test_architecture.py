@@ -10,7 +10,7 @@ STEPS = [
     ["cli"],
     ["workflows"],
     ["inference"],
-    ["training", "recipes", "checkpoint", "reports", "thresholds"],
+    ["training", "recipes", "checkpoint", "reports", "thresholds", "latents"],
     ["trained"],
     ["models", "baseline"],
     ["layers", "objectives", "corruptions", "datasets"],

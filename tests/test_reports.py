@@ -18,6 +18,7 @@ from scipy.signal import welch
 
 from aekit import reports
 from aekit.picks import Pick
+from aekit.reports.embedding import PROBES
 from aekit.reports.images import paint, shrink
 from aekit.reports.page import number
 from aekit.reports.signals import denoised_figure, error_histograms, highest, picks_figure
@@ -80,6 +81,25 @@ def check(*sections, title="t", facts=None):
     return text, reader
 
 
+def latent_sections(x, kind, labels):
+    """What embed finds: neighbours, probes and clusters."""
+    about = {"k": 2, "metric": "cosine", "count": 9, "among": 9, "source": NASTY[0], "accuracy": 0.5}
+    found = np.stack([x[1:3], x[3:5]])
+    accuracy = {"mean": 0.9, "std": 0.01, "pca_mean": 0.8, "pca_std": 0.02, "rows": 9}
+    probes = {"rows": 9, "classes": 3, "folds": 5, "pca_dimension": 2, **dict.fromkeys(PROBES, accuracy)}
+    sizes = {"cluster_sizes": {"0": 5, "1": 4, "2": 0}, "silhouette": 0.2, "silhouette_rows": 5}
+    members = [x[:2], x[2:3], x[:0]]
+    return [
+        reports.neighbours_section(
+            about, x[:2], found, np.ones((2, 2)), np.arange(2), kind, labels[:2], labels[:4].reshape(2, 2)
+        ),
+        reports.neighbours_section(about, x[:2], found, np.ones((2, 2)), np.arange(2), kind),
+        reports.probe_section(probes, 20),
+        reports.clusters_section(sizes, np.arange(9) % 2, members, kind, labels),
+        reports.clusters_section({**sizes, "silhouette": None}, np.arange(9) % 2, members, kind),
+    ]
+
+
 def sections_of(kind, labels):
     """Every section there is, on a few samples of a kind."""
     x = SAMPLES[kind]
@@ -105,7 +125,7 @@ def sections_of(kind, labels):
         reports.scores_section(
             scores, scores, scores > np.median(scores), 0.5, "fpr=0.01", {"auroc": 0.9}, {"auroc": 0.8}
         ),
-        reports.embedding_section(maps, labels, {"silhouette": 0.1}),
+        reports.embedding_section(maps, labels, {"silhouette": 0.1}, clusters=np.arange(9) % 2, count=20),
         reports.units_section(np.abs(x.reshape(9, -1)), labels),
     ]
 
@@ -119,6 +139,13 @@ def test_a_page_refers_to_nothing_outside_and_says_the_same_twice(kind):
     assert first == second
     assert "213,013" in first
     assert "PCA" in "".join(reader.text)
+
+
+@pytest.mark.parametrize("kind", SAMPLES)
+def test_what_latents_tell_is_a_page_of_its_own(kind):
+    text, _ = check(*latent_sections(SAMPLES[kind], kind, np.array(NASTY, object)))
+    assert "<script" not in text
+    assert "0.900 ± 0.010" in text
 
 
 @pytest.mark.parametrize("kind", SAMPLES)
@@ -392,14 +419,21 @@ def test_png_files_are_the_same_bytes_each_time(tmp_path, x, kind):
     check(reports.Section("Generated", pictures=[reports.Picture(reports.sample_grid(x, kind, titles=titles))]))
 
 
-@pytest.mark.parametrize("labels", [None, np.arange(60) % 3, np.arange(60), np.array(NASTY * 20)[:60]])
-def test_latent_picture_is_written(tmp_path, labels):
+@pytest.mark.parametrize(
+    ("labels", "clusters"),
+    [
+        *((labels, None) for labels in (None, np.arange(60) % 3, np.arange(60), np.array(NASTY * 20)[:60])),
+        *((None, np.arange(60) % k) for k in (15, 60)),
+    ],
+)
+def test_latent_picture_is_written(tmp_path, labels, clusters):
     maps = {"PCA": RNG.normal(size=(60, 2)), "t-SNE": np.zeros((60, 2))}
     for name in ("a.png", "b.png"):
-        reports.save_figure(reports.latent_picture(maps, labels), tmp_path / name)
+        reports.save_figure(reports.latent_picture(maps, labels, clusters), tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.width > 1200
+        assert picture.height == (736 if clusters is None else 1472)
 
 
 def test_one_point_makes_a_map():

@@ -1,6 +1,7 @@
 """Figures and the one-file HTML report: arrays in, sections and one string out. Nothing here reads or writes data."""
 
-from aekit.reports.charts import latent_picture
+from aekit.reports.charts import MOST_CLUSTERS, latent_picture
+from aekit.reports.embedding import clusters_section, neighbours_section, probe_section
 from aekit.reports.images import sample_grid
 from aekit.reports.page import Picture, Section, Table, page
 from aekit.reports.sections import (
@@ -21,17 +22,21 @@ from aekit.reports.signals import Found
 from aekit.reports.style import save_figure
 
 __all__ = [
+    "MOST_CLUSTERS",
     "Found",
     "Picture",
     "Section",
     "Table",
     "classes_section",
+    "clusters_section",
     "data_section",
     "denoising_section",
     "embedding_section",
     "latent_picture",
+    "neighbours_section",
     "page",
     "picks_section",
+    "probe_section",
     "progress_section",
     "reconstruction_section",
     "sample_grid",

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -30,6 +30,8 @@ from aekit.reports.style import (
 )
 from aekit.reports.traces import MOST_NAMES, name_columns
 from aekit.reports.values import Values, bounds, classes
+
+MOST_CLUSTERS = 20  # that are told apart
 
 
 @look()
@@ -206,13 +208,16 @@ def spectrum_figure(spectra: Sequence[tuple[str, Values, Values, str, Style]], x
     return figure
 
 
-def _draw_map(axes: Axes, points: Values, labels: Values | None) -> tuple[list[Line2D], Any]:
-    """Scatter (N, 2) by label; gives the legend's handles, or for many numeric labels what a colour bar needs."""
+def _draw_map(axes: Axes, points: Values, labels: Values | None, most: int) -> tuple[list[Line2D], Any]:
+    """Scatter (N, 2) by label; gives the legend's handles, or for many numeric labels what a colour bar needs.
+
+    Of the most frequent labels, `most` at most, each has a hue; past the last they begin anew, and names tell apart.
+    """
     order = np.random.default_rng(0).permutation(len(points))  # else the last class hides the others
     size = float(np.clip(6000 / max(1, len(points)), 3, 24))
     dots: dict[str, Any] = {"s": size, "linewidths": 0, "alpha": 0.75, "rasterized": len(points) > 1500}
     x, y = points[order].T
-    groups = classes(labels, len(points), most=len(HUES))
+    groups = classes(labels, len(points), most)
     axes.set(xticks=[], yticks=[])
     axes.margins(0.04)
     axes.spines[:].set_visible(True)
@@ -220,7 +225,8 @@ def _draw_map(axes: Axes, points: Values, labels: Values | None) -> tuple[list[L
     axes.grid(False)
     if labels is not None and groups.others[0] and labels.dtype.kind in "iuf":
         return [], axes.scatter(x, y, c=labels[order].astype(float), cmap="viridis", **dots)
-    colours = np.array([*HUES, GREY])  # -1 is the last
+    hues = [HUES[k % len(HUES)] for k in range(len(groups.names))]
+    colours = np.array([*hues, GREY])  # -1 is the last
     axes.scatter(x, y, c=colours[groups.index[order]].tolist(), **dots)
     if labels is None:
         return [], None
@@ -228,11 +234,11 @@ def _draw_map(axes: Axes, points: Values, labels: Values | None) -> tuple[list[L
     for k, name in enumerate(groups.names):
         members = points[groups.index == k]
         members = members[np.isfinite(members).all(axis=1)]
-        handles.append(Line2D([], [], linestyle="", marker="o", markersize=5, color=HUES[k], label=f" {shown(name)}"))
+        handles.append(Line2D([], [], linestyle="", marker="o", markersize=5, color=hues[k], label=f" {shown(name)}"))
         if len(members) and len(name) <= 12:
             box = {"facecolor": CARD, "alpha": 0.8, "edgecolor": "none", "boxstyle": "round,pad=0.15"}
             across, up = np.median(members, axis=0)
-            axes.text(across, up, shown(name), ha="center", va="center", weight="bold", color=HUES[k], bbox=box)
+            axes.text(across, up, shown(name), ha="center", va="center", weight="bold", color=hues[k], bbox=box)
     if groups.others[0]:
         label = f" {groups.others[0]:,} others"
         handles.append(Line2D([], [], linestyle="", marker="o", markersize=5, color=GREY, label=label))
@@ -240,30 +246,39 @@ def _draw_map(axes: Axes, points: Values, labels: Values | None) -> tuple[list[L
 
 
 @look()
-def latent_picture(maps: Mapping[str, Values], labels: Values | None = None) -> Figure:
-    """Maps of the latent vectors, name -> (N, 2), side by side and coloured by label: what `aekit embed` writes."""
-    size = (4.6 * len(maps) + (0.8 if labels is not None else 0), 4.6)
+def latent_picture(maps: Mapping[str, Values], labels: Values | None = None, clusters: Values | None = None) -> Figure:
+    """Maps of the latent vectors, name -> (N, 2), side by side and coloured by label: what `aekit embed` writes.
+
+    With clusters (N,) there is a second row of the same maps, coloured by these.
+    """
+    rows = [("", "label", labels, len(HUES))]
+    rows += [] if clusters is None else [(", clusters", "cluster", clusters, MOST_CLUSTERS)]
+    coloured = labels is not None or clusters is not None
+    size = (4.6 * len(maps) + (0.8 if coloured else 0), 4.6 * len(rows))
     figure = Figure(figsize=size, dpi=160, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
-    for axes, (name, points) in zip(np.ravel(figure.subplots(1, len(maps))), maps.items(), strict=True):
-        handles, colours = _draw_map(axes, points, labels)
-        axes.set_title(shown(name, 40), loc="left", fontsize=10, weight="bold")
-    _legend(figure, handles, colours, "right")
+    for part, (suffix, what, groups, most) in zip(
+        np.ravel(figure.subfigures(len(rows), squeeze=False)), rows, strict=True
+    ):
+        for axes, (name, points) in zip(np.ravel(part.subplots(1, len(maps))), maps.items(), strict=True):
+            handles, colours = _draw_map(axes, points, groups, most)
+            axes.set_title(shown(name, 40) + suffix, loc="left", fontsize=10, weight="bold")
+        _legend(part, handles, colours, "right", what)
     return figure
 
 
 @look()
-def map_figure(points: Values, labels: Values | None) -> Figure:
-    """One map of the latent vectors (N, 2), as wide as the page's columns."""
+def map_figure(points: Values, labels: Values | None, what: str = "label") -> Figure:
+    """One map of the latent vectors (N, 2), as wide as the page's columns, by label or by cluster."""
     figure = Figure(figsize=(WIDTH, WIDTH), layout="constrained")
-    handles, colours = _draw_map(figure.subplots(), points, labels)
-    _legend(figure, handles, colours, "below")
+    handles, colours = _draw_map(figure.subplots(), points, labels, MOST_CLUSTERS if what == "cluster" else len(HUES))
+    _legend(figure, handles, colours, "below", what)
     return figure
 
 
-def _legend(figure: Figure, handles: list[Line2D], colours: Any, side: str) -> None:
+def _legend(figure: Figure | SubFigure, handles: list[Line2D], colours: Any, side: str, what: str) -> None:
     if colours is not None:
         lie: Literal["horizontal", "vertical"] = "horizontal" if side == "below" else "vertical"
-        bar = figure.colorbar(colours, ax=figure.axes, orientation=lie, aspect=40, pad=0.02, label="label")
+        bar = figure.colorbar(colours, ax=figure.axes, orientation=lie, aspect=40, pad=0.02, label=what)
         bar.outline.set_visible(False)
     elif handles and side == "right":
         figure.legend(handles=handles, loc="outside right upper", fontsize=9)

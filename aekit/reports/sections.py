@@ -427,11 +427,25 @@ def embedding_section(
     labels: Values | None = None,
     figures: Mapping[str, object] | None = None,
     pca_figures: Mapping[str, object] | None = None,
+    clusters: Values | None = None,
+    count: int | None = None,
 ) -> Section:
-    """Maps of the latent vectors, name -> (N, 2), by label, and figures beside PCA's."""
+    """Maps of the latent vectors, name -> (N, 2), by label and by cluster, and figures beside PCA's.
+
+    `count` is how many latents there are where not all are drawn.
+    """
     pictures = [Picture(map_figure(points, labels), name) for name, points in maps.items()]
+    if clusters is not None:
+        pictures += [
+            Picture(map_figure(points, clusters, "cluster"), f"{name}, clusters") for name, points in maps.items()
+        ]
     points = max((len(points) for points in maps.values()), default=0)
-    text = f"{_count(points, 'latent vector')} on a plane. Near points have like latent vectors; axes have no units."
+    drawn = (
+        f"{points:,} of {_count(count, 'latent vector')}"
+        if count and points < count
+        else _count(points, "latent vector")
+    )
+    text = f"{drawn} on a plane. Near points have like latent vectors; axes have no units."
     text += "" if labels is None else " A label stands at the median of its points."
     return Section("Embedding", text, pictures, _figures_table(figures or {}, pca_figures))
 

@@ -1,22 +1,46 @@
-"""embed: one latent vector per sample in the file's order, and a picture of them."""
+"""embed: one latent vector per sample in the file's order, maps of them, and what they tell."""
 
+import contextlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aekit import formats, inference
-from aekit.baseline import fit_pca
-from aekit.batches import as_tensor
-from aekit.errors import AekitError
+from aekit import formats, inference, latents
+from aekit.errors import AekitError, UsageError
 from aekit.files import together, whole
 from aekit.records import Record, record_of
 from aekit.trained import TrainedModel
-from aekit.workflows import common
+from aekit.training import reconstructs
+from aekit.workflows import analyses, common
+from aekit.workflows.analyses import Embedded, Kept
 from aekit.workflows.common import Clock, Options, Talk
 
+if TYPE_CHECKING:
+    from aekit.reports import Section
+
 PICTURED = 3000  # points; t-SNE of more takes minutes
+INSIDE = (".npz", ".h5", ".hdf5")  # what holds labels beside the latents
+
+
+@dataclass(frozen=True)
+class Outputs:
+    latents: Path
+    picture: Path | None
+    labels: Path | None
+    neighbours: Path | None
+    clusters: Path | None
+
+
+@dataclass(frozen=True)
+class Asked:
+    maps: tuple[str, ...]
+    neighbours: int | None
+    metric: str
+    probe: bool
+    clusters: int | None
 
 
 def embed(
@@ -25,92 +49,216 @@ def embed(
     labels: str | None = None,
     options: Options | None = None,
     talk: Talk | None = None,
+    *,
+    maps: str = "pca,tsne",
+    neighbours: int | None = None,
+    reference: str | None = None,
+    metric: str = "euclidean",
+    probe: bool = False,
+    clusters: int | None = None,
 ) -> dict[str, Any]:
     """Writes latents (rows, D) to `out` (by default <name>.latents.npy), and <out>.png beside it; returns the figures.
 
-    Labels go along: inside the file where the format holds several arrays, else as <out>.labels.csv.
+    Labels go along: inside the file where the format holds several arrays, else as <out>.labels.csv. `maps` are names
+    of latents.MAPS between commas, or none. `neighbours` and `clusters`, numbers of them, write <out>.neighbours.csv
+    (in `reference`, else in the input) and <out>.clusters.csv; `probe` measures how well classes can be read off.
     """
     options, talk, clock = options or Options(), talk or Talk(), Clock()
+    asked = Asked(parse_maps(maps), neighbours, metric, probe, clusters)
+    latents.check_maps(asked.maps)
+    if metric not in latents.METRICS:
+        raise UsageError(f"--metric: {metric!r} is none of {', '.join(latents.METRICS)}")
+    if reference is not None and neighbours is None:
+        raise UsageError("--reference: is where neighbours are looked for; say how many with --neighbours K")
     record = common.open_input(data, labels)
+    other = None if reference is None else _open_reference(reference, labels)
+    if probe:
+        analyses.check_probe(record)
     path = Path(out) if out is not None else common.default_out(data, "latents", ".npy")
-    inside = path.suffix in (".npz", ".h5", ".hdf5")
-    beside = path.with_suffix(".labels.csv") if record.labels is not None and not inside else None
-    common.check_outputs(options, data, path, path.with_suffix(".png"), beside)
+    outputs = Outputs(
+        path,
+        path.with_suffix(".png") if asked.maps else None,
+        path.with_suffix(".labels.csv") if record.labels is not None and path.suffix not in INSIDE else None,
+        path.with_suffix(".neighbours.csv") if neighbours is not None else None,
+        path.with_suffix(".clusters.csv") if clusters is not None else None,
+    )
+    for source in (data,) if reference is None else (data, reference):
+        common.check_outputs(options, source, *vars(outputs).values())
     trained, run = common.find_model(data, record, "embed", options, talk)
-    with together():
-        figures = _embed(trained, run, record, path, beside, inside, options, talk)
+    rows, width = inference.latent_shape(trained, record)
+    with contextlib.ExitStack() as stack:
+        of_input = Embedded(trained, record, stack.enter_context(contextlib.closing(Kept(rows, width))))
+        of_other = None
+        if other is not None:
+            kept = Kept(*inference.latent_shape(trained, other))
+            of_other = Embedded(trained, other, stack.enter_context(contextlib.closing(kept)))
+        _check_counts(of_input, of_other, asked)
+        with together():
+            figures = _embed(of_input, of_other, run, outputs, asked, options, talk)
     return {**figures, "seconds": clock.seconds}
 
 
+def parse_maps(text: str) -> tuple[str, ...]:
+    """Names of latents.MAPS between commas, none for "none"; raises UsageError for another name."""
+    if text == "none":
+        return ()
+    names = tuple(dict.fromkeys(text.split(",")))
+    for name in names:
+        if name not in latents.MAPS:
+            raise UsageError(f"--maps: {name!r} is none of {', '.join(latents.MAPS)}; or say none alone")
+    return names
+
+
+def _open_reference(reference: str, labels: str | None) -> Record:
+    """A file, with the labels of the same name as the input's; of a named data set the training part."""
+    same = None if labels is None or common.is_dataset(reference) or Path(labels).exists() else labels
+    record = common.open_part(reference, "train", same)
+    assert record is not None, "every data set has a training part"
+    return record
+
+
+def _check_counts(embedded: Embedded, other: Embedded | None, asked: Asked) -> None:
+    """Raises AekitError where there are fewer latents than neighbours or clusters asked for."""
+    rows = embedded.kept.shape[0]
+    source, most = (
+        (embedded.record.source, rows - embedded.own) if other is None else (other.record.source, other.kept.shape[0])
+    )
+    if asked.neighbours is not None and asked.neighbours > most:
+        raise AekitError(
+            f"{source}: has {most:,} latents that can be neighbours; ask for at most so many with --neighbours"
+        )
+    if asked.clusters is not None and asked.clusters > rows:
+        raise AekitError(f"{embedded.record.source}: has {rows:,} latents; ask for at most so many with --clusters")
+
+
 def _embed(
-    trained: TrainedModel,
+    embedded: Embedded,
+    other: Embedded | None,
     run: inference.Run,
-    record: Record,
-    path: Path,
-    beside: Path | None,
-    inside: bool,
+    outputs: Outputs,
+    asked: Asked,
     options: Options,
     talk: Talk,
 ) -> dict[str, Any]:
-    from aekit import reports  # matplotlib takes a second
+    trained, record, kept = embedded.trained, embedded.record, embedded.kept
+    rows, width = kept.shape
+    labels = embedded.labels()
+    inside = outputs.latents.suffix in INSIDE
+    like = record_of(np.zeros((rows, width), np.float32), record.source, labels if inside else None)
+    with formats.create(outputs.latents, like, (rows, width), np.dtype(np.float32), options.force) as writer:
+        errors = _run(embedded, run, talk, writer)
+    if outputs.labels is not None and labels is not None:
+        formats.write_columns(outputs.labels, {"row": np.arange(rows), "label": labels}, options.force)
+    figures: dict[str, Any] = {
+        "count": rows,
+        "out": str(outputs.latents),
+        "latent": width,
+        "model": trained.source,
+        "compression": _compression(trained, record, width, errors, talk),
+        **({} if outputs.labels is None else {"labels": str(outputs.labels)}),
+    }
+    sections: list[Section] = []  # of the report, where one is asked for
+    want = options.report is not None
+    if asked.neighbours is not None:
+        assert outputs.neighbours is not None, "it is named where neighbours are asked for"
+        if other is not None:
+            _run(other, run, talk, None)
+        found, section = analyses.write_neighbours(
+            embedded, other, asked.neighbours, asked.metric, outputs.neighbours, run, options, talk
+        )
+        figures |= found
+        sections += [section] if section is not None else []
+    if asked.probe:
+        figures["probe"], section = analyses.probe(embedded, options.seed, want, talk)
+        sections += [section] if section is not None else []
+    clusters = None
+    if asked.clusters is not None:
+        assert outputs.clusters is not None, "it is named where clusters are asked for"
+        found, clusters, section = analyses.write_clusters(
+            embedded, asked.clusters, outputs.clusters, run, options, talk
+        )
+        figures |= found
+        sections += [section] if section is not None else []
+    if outputs.picture is not None:
+        from aekit import reports  # matplotlib takes a second
 
-    rows, width = inference.latent_shape(trained, record)
-    like = record_of(
-        np.zeros((rows, width), np.float32), record.source, _repeated(record.labels, rows) if inside else None
-    )
-    drawn = np.sort(np.random.default_rng(options.seed).choice(rows, min(PICTURED, rows), replace=False))
-    shown: list[NDArray[np.float32]] = []
+        drawn = np.sort(np.random.default_rng(options.seed).choice(rows, min(PICTURED, rows), replace=False))
+        if len(drawn) < rows:
+            talk.say(f"maps: {len(drawn):,} of {rows:,} latents are drawn")
+        planes = latents.planes(kept.take(drawn), asked.maps, options.seed, talk.say)
+        names = None if labels is None else labels[drawn]
+        groups = None if clusters is None else clusters[drawn]
+        with whole(outputs.picture, options.force) as temporary:
+            reports.save_figure(reports.latent_picture(planes, names, groups), temporary)
+        figures |= {"picture": str(outputs.picture), "drawn": len(drawn)}
+        if want:
+            sections.insert(0, reports.embedding_section(planes, names, clusters=groups, count=rows))
+    if options.report is not None:
+        figures["report"] = options.report
+        _write_report(trained, record, figures, sections, options)
+    return figures
+
+
+def _run(embedded: Embedded, run: inference.Run, talk: Talk, writer: formats.Writer | None) -> NDArray[np.float64]:
+    """Fills in the latents, and writes them; returns the mean errors of the model and of PCA, as far as there are."""
+    trained, record = embedded.trained, embedded.record
     seen = inference.Seen()
-    done = 0
-    created = formats.create(path, like, (rows, width), np.dtype(np.float32), options.force)
-    with created as writer, talk.track("rows", len(record)) as bar:
-        for z in inference.embed(trained, record, run, seen, bar):
+    total = np.zeros(2 if trained.pca is not None else 1)
+
+    def add(errors: list[NDArray[np.float32]]) -> None:
+        total[:] += [batch.sum(dtype=np.float64) for batch in errors]
+
+    on_errors = add if writer is not None and reconstructs(trained.network) else None
+    with talk.track("rows", len(record)) as bar:
+        for z in inference.embed(trained, record, run, seen, bar, on_errors):
             if not np.isfinite(z).all():
                 raise AekitError(
                     f"{record.source}: a latent is not a number: the values are too far from the training data"
                 )
-            writer.write(z)
-            shown.append(z[drawn[(drawn >= done) & (drawn < done + len(z))] - done])
-            done += len(z)
+            if writer is not None:
+                writer.write(z)
+            embedded.kept.append(z)
     common.warn(seen, trained, talk)
-    labels_out = _repeated(record.labels, rows)
-    if beside is not None and labels_out is not None:
-        formats.write_columns(beside, {"row": np.arange(rows), "label": labels_out}, options.force)
-    figures: dict[str, Any] = {"count": rows, "out": str(path), "latent": width, "model": trained.source}
-    names = None if labels_out is None else labels_out[drawn]
-    maps = _maps(np.concatenate(shown), options.seed, talk)
-    png = path.with_suffix(".png")
-    with whole(png, options.force) as temporary:
-        reports.save_figure(reports.latent_picture(maps, names), temporary)
-    figures["picture"] = str(png)
-    if options.report is not None:
-        figures["report"] = options.report
-        section = reports.embedding_section(maps, names)
-        with whole(Path(options.report), options.force) as temporary:
-            temporary.write_text(
-                reports.page(f"{record.source}, embedded", {"recipe": trained.recipe, **figures}, [section])
-            )
-    if beside is not None:
-        figures["labels"] = str(beside)
+    return total / embedded.kept.shape[0] if on_errors is not None else np.zeros(0)
+
+
+def _compression(
+    trained: TrainedModel, record: Record, width: int, errors: NDArray[np.float64], talk: Talk
+) -> dict[str, Any]:
+    """How much smaller a latent is than what it was made of, and the mean squared error of what is made of it."""
+    values = int(np.prod(trained.sample_shape))
+    figures: dict[str, Any] = {
+        "sample_values": values,
+        "latent_values": width,
+        "ratio": values / width,
+        "sample_bytes": values * record.dtype.itemsize,
+        "latent_bytes": 4 * width,
+    }
+    line = f"compression: {values:,} values as {width:,}, {values / width:.4g} to 1"
+    if len(errors) and np.isfinite(errors).all():
+        figures["error"] = float(errors[0])
+        line += f"; mean squared error {errors[0]:.4g}"
+        if trained.pca is not None:
+            components = len(trained.pca.components)
+            figures |= {"pca_error": float(errors[1]), "pca_components": components}
+            line += f", PCA's with {components:,} components {errors[1]:.4g}"
+    talk.say(line)
     return figures
 
 
-def _repeated(labels: NDArray[Any] | None, rows: int) -> NDArray[Any] | None:
-    return None if labels is None else np.repeat(labels, rows // len(labels))
+def _write_report(
+    trained: TrainedModel, record: Record, figures: dict[str, Any], sections: "list[Section]", options: Options
+) -> None:
+    from aekit import reports
 
-
-def _maps(z: NDArray[np.float32], seed: int, talk: Talk) -> dict[str, NDArray[np.float32]]:
-    """Two-dimensional maps of latents (N, D): PCA, and t-SNE where there are enough of them."""
-    from sklearn.manifold import TSNE
-
-    tensor = as_tensor(z)
-    maps = {"PCA": fit_pca(tensor, 2).transform(tensor).numpy()}
-    if maps["PCA"].shape[1] == 1:
-        maps["PCA"] = np.column_stack([maps["PCA"], np.zeros(len(z), np.float32)])
-    start = fit_pca(tensor, min(50, z.shape[1])).transform(tensor).numpy()
-    if len(z) >= 20 and start.shape[1] > 2:  # else PCA's map shows all there is
-        talk.say(f"t-SNE of {len(z)} latents")
-        maps["t-SNE"] = TSNE(
-            perplexity=min(30, (len(z) - 1) / 3), init="pca", random_state=seed % 2**32, n_jobs=-1
-        ).fit_transform(start)
-    return maps
+    size = figures["compression"]
+    facts = {
+        "recipe": trained.recipe,
+        **{
+            name: value for name, value in figures.items() if isinstance(value, str | int) and name != "silhouette_rows"
+        },
+        "values per latent value": size["ratio"],
+        **{words: size[name] for name, words in (("error", "error"), ("pca_error", "PCA's error")) if name in size},
+    }
+    with whole(Path(str(options.report)), options.force) as temporary:
+        temporary.write_text(reports.page(f"{record.source}, embedded", facts, sections))
