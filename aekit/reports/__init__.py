@@ -1,6 +1,7 @@
 """Figures and the one-file HTML report: arrays in, sections and one string out. Nothing here reads or writes data."""
 
 from aekit.reports.charts import latent_picture
+from aekit.reports.generated import coverage_section, filling_section, nearest_section, samples_section
 from aekit.reports.images import sample_grid
 from aekit.reports.page import Picture, Section, Table, page
 from aekit.reports.sections import (
@@ -23,15 +24,19 @@ __all__ = [
     "Picture",
     "Section",
     "Table",
+    "coverage_section",
     "data_section",
     "denoising_section",
     "embedding_section",
+    "filling_section",
     "latent_picture",
+    "nearest_section",
     "page",
     "picks_section",
     "progress_section",
     "reconstruction_section",
     "sample_grid",
+    "samples_section",
     "save_figure",
     "scores_section",
     "stretches_section",
