@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from aekit.batches import as_tensor
 from aekit.baseline import fit_pca
+from aekit.batches import as_tensor
 from aekit.records import Array, Kind
 from aekit.training import mix
 
@@ -30,6 +30,7 @@ SEEN_POINTS = 50_000_000  # time points or pixels in training, at most: seconds 
 LONGEST_SIDE = 64  # pixels; larger images are averaged down first
 BATCH = 128
 BLOCK = 4096  # rows that are compared at a time
+NEIGHBOURS = 3  # out to which a ball about a point of a manifold reaches
 SUBSETS = 50  # of the kernel inception distance
 SUBSET_ROWS = 1000  # in one of them, at most
 COVERED = 0.1  # of its share among real rows, that a class needs to count as covered
@@ -181,7 +182,7 @@ def nearest(x: Array, blocks: Iterable[Array], own: Places | None = None) -> tup
     return best, place
 
 
-def precision_recall(real: Floats, fake: Floats, k: int = 3) -> tuple[float, float]:
+def precision_recall(real: Floats, fake: Floats, k: int = NEIGHBOURS) -> tuple[float, float]:
     """Shares of fakes inside the manifold of the real ones, and of real ones inside that of the fakes.
 
     Embeddings (N, D), of both as many; a manifold is the union of balls about its points, each out to the k-th nearest
@@ -221,7 +222,7 @@ class Distance(NamedTuple):
 def kid(a: Floats, b: Floats, seed: int = 0) -> Distance:
     """Kernel inception distance of embeddings (N, D), (M, D): unbiased squared maximum mean discrepancy over subsets.
 
-    The kernel is (u.v / D + 1)^3 (Bińkowski et al. 2018, arXiv:1801.01401, section 3); 50 subsets of half the rows each,
+    The kernel is (u.v / D + 1)^3 (Bińkowski et al. 2018, arXiv:1801.01401, section 3); 50 subsets of half the rows,
     at most 1,000.
     """
     rng = np.random.default_rng(mix(seed, 13))
@@ -300,7 +301,6 @@ def diagnose(fake: Array, real: Array, features: Features, wanted: Places | None
     judged = features.free[: max(2 * len(fake), 2 * SUBSET_ROWS)]
     embedded_real, real_probabilities = features(real[judged])
     covered = coverage(probabilities, real_probabilities)
-    count = min(len(fake), len(judged))
     figures: dict[str, Any] = {
         "real_rows": len(real),
         "memorised": float((distance < limit).mean()),
@@ -308,16 +308,25 @@ def diagnose(fake: Array, real: Array, features: Features, wanted: Places | None
         "classes": covered.present,
         "classes_covered": covered.covered,
         "largest_share": float(covered.shares.max()),
+        "real_largest_share": float(covered.real_shares.max()),
         "mean_confidence": covered.confidence,
+        "real_confidence": float(real_probabilities.max(1).mean()),
     }
     if wanted is not None and features.labelled:
-        figures["label_accuracy"] = float((probabilities.argmax(1) == wanted).mean())
-    if count > 3:
-        precision, recall = precision_recall(embedded_real[:count], embedded[:count])
-        figures |= {"precision": precision, "recall": recall, "precision_rows": count}
-    if count > 7:
-        distance_of, floor = kid(embedded, embedded_real, seed), kid(*np.array_split(embedded_real, 2), seed)
-        figures |= {"kid": distance_of.mean, "kid_std": distance_of.std, "kid_rows": distance_of.rows}
-        figures |= {"kid_floor": floor.mean, "kid_floor_std": floor.std, "kid_floor_rows": floor.rows}
+        figures["label_accuracy"] = float((probabilities.argmax(1) == wanted[: len(fake)]).mean())
     figures |= {"feature_accuracy": features.accuracy, "feature_classes": "labels" if features.labelled else "clusters"}
+    one, other = np.array_split(embedded_real, 2)
+    figures |= _beside(embedded, embedded_real, seed, "") | _beside(one, other, seed, "_floor")
     return Diagnosis(figures, distance, place, usual, covered, features.labelled)
+
+
+def _beside(fake: Floats, real: Floats, seed: int, suffix: str) -> dict[str, Any]:
+    """Precision, recall and kernel inception distance, of as many rows as there are."""
+    count = min(len(fake), len(real))
+    figures: dict[str, Any] = {}
+    if count > NEIGHBOURS:
+        precision, recall = precision_recall(real[:count], fake[:count])
+        figures = {f"precision{suffix}": precision, f"recall{suffix}": recall, f"precision{suffix}_rows": count}
+        distance = kid(fake, real, seed)
+        figures |= dict(zip((f"kid{suffix}", f"kid{suffix}_std", f"kid{suffix}_rows"), distance, strict=True))
+    return figures

@@ -37,7 +37,7 @@ def generate(
         typer.Option(
             min=0,
             metavar="K",
-            help="Walk from -3 to 3 standard deviations along one direction: 0 is the one in which samples differ most.",
+            help="Walk along one direction from -3 to 3 standard deviations; in direction 0 samples differ most.",
         ),
     ] = None,
     about: Annotated[int | None, typer.Option(metavar="ROW", help="That way leads through this row of --data.")] = None,

@@ -30,11 +30,9 @@ from aekit.formats._registry import (
     Put,
     Want,
     ending_of,
-    label_array,
     shown,
 )
 from aekit.formats.images import Picture
-from aekit.formats.text import Layout
 from aekit.formats.text_writers import cells, text_file
 from aekit.records import Array, Record
 

@@ -23,22 +23,19 @@ MOST_TRACES = 20
 MOST_PAIRS = 12
 MOST_FILLED = 12
 
-RULES = {
-    "memorised": "share of samples nearer to a real row than 99 % of real rows are to the nearest other",
-    "nearest_ratio": "median distance of a sample to the nearest real row, over that between real rows",
-    "precision": "share of samples inside the manifold of real rows",
-    "recall": "share of real rows inside the manifold of the samples",
-    "kid": "kernel inception distance; 0 is alike",
-    "kid_std": "its standard deviation over subsets",
-    "kid_floor": "the same between two halves of the real rows",
-    "classes_covered": "classes with at least a tenth of their share among real rows",
-    "classes": "classes that real rows have",
-    "largest_share": "of one class",
-    "mean_confidence": "of the classifier in its class",
-    "label_accuracy": "samples that the classifier takes for the class they were drawn of",
-    "feature_accuracy": "of the classifier, on real rows that it was not trained on",
-    "precision_rows": "samples, and as many real rows, for precision and recall",
-    "kid_rows": "rows in a subset",
+MEANING = {  # of a figure, and the one beside it of real rows
+    "memorised": ("share of samples nearer to a real row than 99 % of real rows are to the nearest other", 0.01),
+    "nearest_ratio": ("median distance of a sample to the nearest real row, over that between real rows", 1.0),
+    "precision": ("share of samples inside the manifold of real rows", "precision_floor"),
+    "recall": ("share of real rows inside the manifold of the samples", "recall_floor"),
+    "precision_rows": ("samples, and as many real rows, in precision and recall", "precision_floor_rows"),
+    "kid": ("kernel inception distance; 0 is alike", "kid_floor"),
+    "kid_std": ("its standard deviation over subsets", "kid_floor_std"),
+    "kid_rows": ("rows in a subset", "kid_floor_rows"),
+    "classes_covered": ("classes with at least a tenth of their share among real rows", "classes"),
+    "largest_share": ("of one class", "real_largest_share"),
+    "mean_confidence": ("of the classifier in the class that it sees", "real_confidence"),
+    "label_accuracy": ("samples that the classifier takes for the class they were drawn of", "feature_accuracy"),
 }
 
 
@@ -104,12 +101,17 @@ def coverage_section(
     few = [RED if share < 0.1 * real else BLUE for share, real in zip(shares, real_shares, strict=True)]
     figure = bars(list(names), shares.tolist(), few, labels)
     pictures = [Picture(figure, "Share of each class", "As a small classifier sees them. Red: not covered.")]
-    rows = [[name.replace("_", " "), figures[name], rule] for name, rule in RULES.items() if name in figures]
+    rows = []
+    for name, (meaning, beside) in MEANING.items():
+        if name in figures:
+            real = figures.get(beside) if isinstance(beside, str) else beside
+            rows.append([name.replace("_", " "), meaning, figures[name], real])
     text = (
         "Precision, recall and kernel inception distance are of the last hidden layer of a small classifier, trained "
         "on real rows: they compare models on the same data and seed, and have no meaning beyond."
     )
-    return Section("Beside real rows", text, pictures, [Table(["figure", "", "meaning"], rows)])
+    table = Table(["figure", "meaning", "samples", "real rows"], rows)
+    return Section("Beside real rows", text, pictures, [table])
 
 
 def filling_section(

@@ -4,6 +4,7 @@ from aekit.workflows.bench import bench, bench_static
 from aekit.workflows.common import Options, Talk, load_model
 from aekit.workflows.denoise import denoise
 from aekit.workflows.embed import embed
+from aekit.workflows.fill import fill
 from aekit.workflows.generate import Words, generate
 from aekit.workflows.info import doctor, info, list_datasets, list_recipes
 from aekit.workflows.score import score
@@ -18,6 +19,7 @@ __all__ = [
     "denoise",
     "doctor",
     "embed",
+    "fill",
     "generate",
     "info",
     "list_datasets",

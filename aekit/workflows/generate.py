@@ -14,7 +14,9 @@ from aekit.batches import as_tensor, check_finite, read_all
 from aekit.diagnostics import Diagnosis
 from aekit.errors import AekitError, UsageError
 from aekit.files import together, whole
-from aekit.formats import Layout, Picture, label_array
+from aekit.formats._registry import label_array
+from aekit.formats.images import Picture
+from aekit.formats.text import Layout
 from aekit.generation import Draw, Prior
 from aekit.records import Array, Record, record_of, select, times
 from aekit.trained import TrainedModel
@@ -150,7 +152,10 @@ def _latents(
         about = None
         if record is not None and words.about is not None:
             about = generation.encode(trained, _rows(trained, record, (words.about,), talk), run)[0]
-        drawn = generation.sample_latents(trained, generation.draws_for_directions(trained), seed, (), words.prior)
+        prior = words.prior or (
+            "model" if trained.mixture is None else "mixture"
+        )  # which lies where training latents do
+        drawn = generation.sample_latents(trained, generation.draws_for_directions(trained), seed, (), prior)
         return Draw(generation.along(trained, words.along, steps, run, drawn, about), None)
     drawn = generation.sample_latents(trained, words.count or COUNT, seed, words.labels, words.prior)
     if words.between is None:
