@@ -24,18 +24,18 @@ MOST_PAIRS = 12
 MOST_FILLED = 12
 
 MEANING = {  # of a figure, and the one beside it of real rows
-    "memorised": ("share of samples nearer to a real row than 99 % of real rows are to the nearest other", 0.01),
-    "nearest_ratio": ("median distance of a sample to the nearest real row, over that between real rows", 1.0),
-    "precision": ("share of samples inside the manifold of real rows", "precision_floor"),
-    "recall": ("share of real rows inside the manifold of the samples", "recall_floor"),
+    "memorised": ("samples nearer to a real row than 99 % of real rows to another", 0.01),
+    "nearest_ratio": ("median distance to the nearest real row, over that of real rows", 1.0),
+    "precision": ("samples inside the manifold of real rows", "precision_floor"),
+    "recall": ("real rows inside the manifold of the samples", "recall_floor"),
     "precision_rows": ("samples, and as many real rows, in precision and recall", "precision_floor_rows"),
     "kid": ("kernel inception distance; 0 is alike", "kid_floor"),
     "kid_std": ("its standard deviation over subsets", "kid_floor_std"),
     "kid_rows": ("rows in a subset", "kid_floor_rows"),
-    "classes_covered": ("classes with at least a tenth of their share among real rows", "classes"),
+    "classes_covered": ("with at least a tenth of their share among real rows", "classes"),
     "largest_share": ("of one class", "real_largest_share"),
     "mean_confidence": ("of the classifier in the class that it sees", "real_confidence"),
-    "label_accuracy": ("samples that the classifier takes for the class they were drawn of", "feature_accuracy"),
+    "label_accuracy": ("samples that the classifier takes for what they were drawn as", "feature_accuracy"),
 }
 
 

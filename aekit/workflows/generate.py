@@ -14,7 +14,7 @@ from aekit.batches import as_tensor, check_finite, read_all
 from aekit.diagnostics import Diagnosis
 from aekit.errors import AekitError, UsageError
 from aekit.files import together, whole
-from aekit.formats._registry import label_array
+from aekit.formats._registry import Names, label_array
 from aekit.formats.images import Picture
 from aekit.formats.text import Layout
 from aekit.generation import Draw, Prior
@@ -241,6 +241,7 @@ class _Form:
             channel_axis=1 if channels > 1 else None,
             sampling_rate=trained.sampling_rate,
             labels=None if names is None else label_array(names),
+            header=Names("x", "y"),
         )
         if path.suffix.lower() == ".png" and not as_folder:
             return cls(path, trained, like, shape, (count if words.on_a_path else None, titles))
