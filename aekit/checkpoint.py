@@ -88,8 +88,8 @@ def _rebuild(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> 
     pca = PCA(tensors["pca/mean"], tensors["pca/components"]) if "pca/mean" in tensors else None
     mixture = None
     if "mixture/weights" in tensors:
-        fitted = (tensors[f"mixture/{name}"] for name in ("weights", "means", "factors"))
-        mixture = Mixture(*fitted, tensors.get("mixture/classes"))  # which an older file lacks
+        fitted = {name: tensors[f"mixture/{name}"] for name in ("weights", "means", "factors")}
+        mixture = Mixture(**fitted, classes=tensors.get("mixture/classes"))  # which an older file lacks
     plain = {name: header[name] for name in _PLAIN if name in header}  # an older file lacks some: they have defaults
     plain = _tuples(plain) | {"sample_shape": sample_shape, "settings": settings}
     return TrainedModel(

@@ -304,7 +304,7 @@ def diagnose(fake: Array, real: Array, features: Features, wanted: Places | None
     figures: dict[str, Any] = {
         "real_rows": len(real),
         "memorised": float((distance < limit).mean()),
-        "nearest_ratio": float(np.median(distance) / max(np.median(usual), 1e-12)),
+        "nearest_ratio": float(np.median(distance)) / max(float(np.median(usual)), 1e-12),
         "classes": covered.present,
         "classes_covered": covered.covered,
         "largest_share": float(covered.shares.max()),

@@ -91,7 +91,7 @@ def fill(
 def _started(trained: TrainedModel, record: Record, stored: Array, mask: NDArray[np.bool_]) -> NDArray[Any]:
     """Samples (B, C, ...) as floats, unknown values at the mean of the known ones of their channel."""
     samples = record.to_samples(stored).astype(float_for(stored))
-    unknown = record.to_samples(mask)
+    unknown = record.to_samples(mask).astype(np.bool_, copy=False)
     axes = tuple(range(2, samples.ndim))
     known = (~unknown).sum(axis=axes, keepdims=True)
     samples[unknown] = 0
@@ -103,7 +103,7 @@ def _started(trained: TrainedModel, record: Record, stored: Array, mask: NDArray
 def _batches(
     trained: TrainedModel,
     samples: NDArray[Any],
-    unknown: NDArray[np.bool_],
+    unknown: Array,
     windows: Windows,
     ways: list[Known],
     run: Run,
@@ -171,7 +171,7 @@ class _Search:
         count = max(16, min(STARTS, START_VALUES // math.prod(trained.sample_shape)))
         self.z = sample_latents(trained, count, seed, (), "mixture").z.to(run.device)
         with torch.inference_mode():
-            self.x = torch.cat([self._decode(z) for z in self.z.split(AT_ONCE)]).flatten(1)
+            self.x = torch.cat([self._decode(z) for z in torch.split(self.z, AT_ONCE)]).flatten(1)
         recurrent = any(isinstance(module, nn.RNNBase) for module in self.network.modules())
         self.differentiable = torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
 

@@ -115,7 +115,7 @@ def _from_mixture(
     if factors.dim() == 2:  # diagonal
         return Draw(means[which] + factors[which] * torch.randn(means[which].shape, generator=generator), labels)
     z = torch.empty(count, means.shape[1])
-    for k in which.unique():  # a factor for each sample would be large
+    for k in sorted(set(which.tolist())):  # a factor for each sample would be large
         of_k = which == k
         noise = torch.randn(int(of_k.sum()), factors.shape[2], generator=generator)
         z[of_k] = means[k] + noise @ factors[k].T
@@ -129,7 +129,7 @@ def _components(trained: TrainedModel, mixture: Mixture, wanted: Tensor) -> dict
             f"{trained.source}: its mixture was fitted without classes; train the model again, or leave --label off"
         )
     found = {}
-    for k in wanted.unique().tolist():
+    for k in sorted(set(wanted.tolist())):
         found[k] = torch.where(mixture.classes == k, mixture.weights, 0)
         if not found[k].any():
             there = sorted(set(mixture.classes.tolist()) - {-1})
@@ -143,8 +143,8 @@ def _components(trained: TrainedModel, mixture: Mixture, wanted: Tensor) -> dict
 
 def _of_each(places: Tensor, draw: Callable[[int, int], Tensor]) -> Tensor:
     """What `draw(place, how many)` gives for each place (N,), in their order."""
-    found, counts = places.unique(return_counts=True)
-    drawn = torch.cat([draw(int(k), int(some)) for k, some in zip(found, counts, strict=True)])
+    counts = places.bincount().tolist()
+    drawn = torch.cat([draw(k, some) for k, some in enumerate(counts) if some])
     return drawn[places.argsort(stable=True).argsort()]
 
 

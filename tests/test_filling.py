@@ -67,7 +67,8 @@ def test_what_was_hidden_comes_back_and_all_else_stays_bit_for_bit(lab: Path, tm
     np.save(tmp_path / "clean.npy", clean)
     model = ("--model", str(lab / "model.safetensors"))
     for name, where in (("x", "mask.npy"), ("nan", "nan"), ("nan", "mask.npy")):
-        words = ("denoise", f"{name}.npy", "--mask", where, "--clean", "clean.npy", "--force", "--report", "r.html")
+        report = ("--report", "r.html") if name == "x" else ()
+        words = ("denoise", f"{name}.npy", "--mask", where, "--clean", "clean.npy", "--force", *report)
         figures = result(tmp_path, *words, *model)
         filled = np.load(tmp_path / f"{name}.filled.npy")
         assert filled.dtype == np.float64
@@ -78,7 +79,7 @@ def test_what_was_hidden_comes_back_and_all_else_stays_bit_for_bit(lab: Path, tm
         means = np.repeat(np.nanmean(given, axis=1), 4)
         assert figures["mean_filled_error"] == pytest.approx(float(np.square(means - clean[mask]).mean()), rel=1e-5)
         assert figures["filled_error"] < 0.02 * figures["mean_filled_error"]
-        assert (tmp_path / "r.html").stat().st_size > 10_000
+    assert (tmp_path / "r.html").stat().st_size > 10_000
 
 
 def test_long_rows_are_filled_in_windows_and_one_mask_serves_all(lab: Path, tmp_path: Path) -> None:

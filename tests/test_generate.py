@@ -10,7 +10,7 @@ from program import aekit, fails, result, waves
 
 from aekit import load
 
-QUICK = ("--steps", "150", "--batch-size", "32")
+QUICK = ("--steps", "100", "--batch-size", "32")
 
 
 @pytest.fixture(scope="module")

@@ -142,7 +142,7 @@ def _report(
 
     given, filled, unknown = (record.to_samples(np.concatenate(parts)[:SHOWN]) for parts in zip(*shown, strict=True))
     clean = None if truth is None else truth.to_samples(np.array(truth.read(0, len(filled))))
-    section = reports.filling_section(given, filled, unknown, record.kind, clean, record.sampling_rate)
+    section = reports.filling_section(given, filled, unknown != 0, record.kind, clean, record.sampling_rate)
     facts = {"recipe": trained.recipe, **figures}
     with whole(Path(str(options.report)), options.force) as temporary:
         temporary.write_text(reports.page(f"{record.source}, filled in", facts, [section]))

@@ -122,8 +122,8 @@ def fit_mixture(z: NDArray[np.float32], labels: NDArray[np.int64] | None = None)
     weights = np.concatenate([own / share * weights for _, own, weights, _, _ in fitted])
     means, factors = (np.concatenate([parts[i] for parts in fitted]) for i in (3, 4))
     classes = np.concatenate([np.full(len(weights), k) for k, _, weights, _, _ in fitted])
-    tensors = (torch.from_numpy(values.astype(np.float32)) for values in (weights, means, factors))
-    return Mixture(*tensors, None if labels is None else torch.from_numpy(classes))
+    tensors = [torch.from_numpy(values.astype(np.float32)) for values in (weights, means, factors)]
+    return Mixture(tensors[0], tensors[1], tensors[2], None if labels is None else torch.from_numpy(classes))
 
 
 def _fit_gaussians(z: NDArray[np.float32], most: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:

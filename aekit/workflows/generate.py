@@ -14,7 +14,7 @@ from aekit.batches import as_tensor, check_finite, read_all
 from aekit.diagnostics import Diagnosis
 from aekit.errors import AekitError, UsageError
 from aekit.files import together, whole
-from aekit.formats._registry import Names, label_array
+from aekit.formats._registry import Names, ending_of, label_array
 from aekit.formats.images import Picture
 from aekit.formats.text import Layout
 from aekit.generation import Draw, Prior
@@ -24,9 +24,11 @@ from aekit.windows import fits, windows_of
 from aekit.workflows import common
 from aekit.workflows.common import Clock, Options, Talk
 
+TEXT = (*formats.TEXT, ".arff")
 COUNT, STEPS = 64, 10  # where none are asked for
 JUDGED = 10_000  # outputs, at most, that figures are of
 ENOUGH = 500  # outputs for figures that tell something
+MOST_COLUMNS = 16  # of a grid with a class in each row
 SHOWN, PAIRS = 64, 12  # samples in a report, and those of them beside real rows
 
 
@@ -244,7 +246,10 @@ class _Form:
             header=Names("x", "y"),
         )
         if path.suffix.lower() == ".png" and not as_folder:
-            return cls(path, trained, like, shape, (count if words.on_a_path else None, titles))
+            each = count // max(1, len(words.labels))
+            aligned = len(words.labels) > 1 and each * len(words.labels) == count and each <= MOST_COLUMNS
+            columns = count if words.on_a_path else each if aligned else None  # a class in each row
+            return cls(path, trained, like, shape, (columns, titles))
         if as_folder:
             digits = max(4, len(str(count)))
             folders = [f"{name}/" for name in titles] if titles and len(words.labels) > 1 else [""] * count
@@ -257,12 +262,12 @@ class _Form:
         elif path.suffix.lower() == ".wav":
             shape = (1, channels, count * size[-1])
             like = replace(like, shape=shape, labels=None, channel_axis=1)
-        elif len(shape) == 2:
-            columns = trained.columns
+        elif ending_of(path.name).removesuffix(".gz") in TEXT:
+            names_of = trained.columns
             if titles:  # first without column names, as the UCR archive has it, else last
-                like = replace(like, header=Layout(",", columns, "label" if columns else "", len(columns)))
+                like = replace(like, header=Layout(",", names_of, "label" if names_of else "", len(names_of)))
             else:
-                like = replace(like, header=Layout(",", columns))
+                like = replace(like, header=Layout(",", names_of))
         return cls(path, trained, like, shape)
 
     @property
