@@ -39,7 +39,8 @@ def save(trained: TrainedModel, path: Path) -> None:
     if trained.pca_calibration is not None:
         tensors["pca/calibration"] = trained.pca_calibration
     if trained.mixture is not None:
-        tensors |= {f"mixture/{name}": getattr(trained.mixture, name) for name in ("weights", "means", "factors")}
+        fitted = vars(trained.mixture).items()
+        tensors |= {f"mixture/{name}": value for name, value in fitted if value is not None}
     header = {name: getattr(trained, name) for name in _PLAIN}
     header |= {"format": FORMAT, "aekit": aekit.__version__, "normalisation": asdict(trained.normalisation)}
     _write(path, tensors, {"aekit": header})
@@ -87,7 +88,8 @@ def _rebuild(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> 
     pca = PCA(tensors["pca/mean"], tensors["pca/components"]) if "pca/mean" in tensors else None
     mixture = None
     if "mixture/weights" in tensors:
-        mixture = Mixture(*(tensors[f"mixture/{name}"] for name in ("weights", "means", "factors")))
+        fitted = {name: tensors[f"mixture/{name}"] for name in ("weights", "means", "factors")}
+        mixture = Mixture(**fitted, classes=tensors.get("mixture/classes"))  # which an older file lacks
     plain = {name: header[name] for name in _PLAIN if name in header}  # an older file lacks some: they have defaults
     plain = _tuples(plain) | {"sample_shape": sample_shape, "settings": settings}
     return TrainedModel(

@@ -17,6 +17,7 @@ class Mixture:
     weights: Tensor  # (K,)
     means: Tensor  # (K, D)
     factors: Tensor  # (K, D, R) or (K, D): a sample is mean + factor @ N(0, 1)
+    classes: Tensor | None = None  # (K,), int64, the class of each component by its place, -1 for rows of no class
 
 
 @dataclass

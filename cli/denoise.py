@@ -12,24 +12,39 @@ def denoise(
         str, typer.Argument(metavar="INPUT", help="A file, a folder of files or of images, or a named data set.")
     ],
     out: Annotated[
-        str | None, typer.Option("--out", "-o", help="Output; else INPUT.denoised.ENDING in this folder.")
+        str | None,
+        typer.Option("--out", "-o", help="Output; else INPUT.denoised.ENDING, or INPUT.filled.ENDING, in this folder."),
     ] = None,
     noise_out: Annotated[
         str | None, typer.Option("--noise-out", help="Also write what was taken away to this file.")
     ] = None,
     clean: Annotated[str | None, typer.Option(help="The clean data, if known: tells the gain in dB.")] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            help="Fill in where this array is not zero, and leave all else as it is; nan: where INPUT is NaN."
+        ),
+    ] = None,
     model: shared.Model = None,
     device: shared.Device = "auto",
     kernels: shared.Kernels = "auto",
     precision: shared.Precision = None,
     batch_size: shared.BatchSize = None,
+    seed: shared.Seed = 0,
     report: shared.Report = None,
     as_json: shared.Json = False,
     force: shared.Force = False,
     quiet: shared.Quiet = False,
 ) -> None:
-    """Remove noise: the output has the input's format, shape, type and units."""
+    """Remove noise, or fill in what is unknown: the output has the input's format, shape, type and units."""
     from aekit import workflows
 
-    options = shared.options(model, device, kernels, precision, batch_size, force=force, report=report)
-    shared.report(workflows.denoise(data, out, clean, noise_out, options, shared.talk(quiet)), as_json, quiet)
+    options = shared.options(model, device, kernels, precision, batch_size, seed, force, report)
+    talk = shared.talk(quiet)
+    if mask is None:
+        figures = workflows.denoise(data, out, clean, noise_out, options, talk)
+    elif noise_out is not None:
+        raise typer.BadParameter("goes without --mask, which takes nothing away", param_hint="--noise-out")
+    else:
+        figures = workflows.fill(data, mask, out, clean, options, talk)
+    shared.report(figures, as_json, quiet)

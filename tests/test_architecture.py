@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 STEPS = [
     ["cli"],
     ["workflows"],
+    ["generation", "filling", "diagnostics"],
     ["inference"],
     ["training", "recipes", "checkpoint", "reports", "thresholds", "latents"],
     ["trained"],

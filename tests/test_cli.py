@@ -90,6 +90,7 @@ def test_every_command_of_the_readme_runs_in_its_order(tmp_path: Path) -> None:
         file["x"] = waves()
     for name in ("traces", "noisy", "clean", "truth"):
         np.save(tmp_path / f"{name}.npy", waves())
+    np.save(tmp_path / "mask.npy", np.arange(64) // 8 == 3)
     np.savez(tmp_path / "quakes.npz", signal=waves())
     np.savez(tmp_path / "noise.npz", noise=waves())
     records = np.random.default_rng(0).normal(size=(12, 3, 128))

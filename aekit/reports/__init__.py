@@ -2,6 +2,7 @@
 
 from aekit.reports.charts import MOST_CLUSTERS, latent_picture
 from aekit.reports.embedding import clusters_section, neighbours_section, probe_section
+from aekit.reports.generated import coverage_section, drawn_section, filling_section, nearest_section, samples_section
 from aekit.reports.images import sample_grid
 from aekit.reports.page import Picture, Section, Table, page
 from aekit.reports.sections import (
@@ -12,7 +13,6 @@ from aekit.reports.sections import (
     picks_section,
     progress_section,
     reconstruction_section,
-    samples_section,
     scores_section,
     stretches_section,
     training_section,
@@ -29,10 +29,14 @@ __all__ = [
     "Table",
     "classes_section",
     "clusters_section",
+    "coverage_section",
     "data_section",
     "denoising_section",
+    "drawn_section",
     "embedding_section",
+    "filling_section",
     "latent_picture",
+    "nearest_section",
     "neighbours_section",
     "page",
     "picks_section",

@@ -133,7 +133,9 @@ def curve_figure(
 
 
 @look()
-def score_histograms(groups: Sequence[tuple[str, Values, str]], threshold: float | None) -> Figure:
+def score_histograms(
+    groups: Sequence[tuple[str, Values, str]], threshold: float | None, x_name: str = "score"
+) -> Figure:
     """Histograms (name, scores, colour) under each other on one axis, each with median and mean, and the threshold.
 
     The axis is logarithmic where the scores span more than a factor of 20; its first bar then holds all below it.
@@ -160,7 +162,7 @@ def score_histograms(groups: Sequence[tuple[str, Values, str]], threshold: float
         axes.set(yticks=[], ylim=(0, 1.05 * max(1, counts.max())))
         axes.spines["left"].set_visible(False)
         axes.grid(False)
-    axes.set(xlabel="score", xlim=(edges[0], edges[-1]))
+    axes.set(xlabel=x_name, xlim=(edges[0], edges[-1]))
     if wide:
         axes.set_xscale("log")
         log_ticks(axes.xaxis, least, high)

@@ -235,26 +235,6 @@ def classes_section(
     return Section("Classes", f"{_count(len(found), 'sample')}, {len(names)} classes.", pictures)
 
 
-def samples_section(
-    stages: Sequence[tuple[int, Values]],
-    kind: Kind,
-    sampling_rate: float | None = None,
-    columns: Sequence[str] = (),
-) -> Section:
-    """What was generated from the same latents after a few epochs: (epoch, samples (K, C, ...)) each."""
-    text = "What the model generates from the same latents after each of these epochs."
-    if kind == "image":
-        limits, most = bounds(stages[-1][1], TAIL), cell_pixels(len(stages[-1][1]) + 1)
-        rows = [[paint(image, limits, most) for image in samples] for _, samples in stages]
-        return Section("Samples", text, [Picture(picture_rows(rows, names=[f"{epoch}" for epoch, _ in stages]))])
-    pictures = []
-    for epoch, samples in stages:
-        curves = [Curve(sample, HUES[i % len(HUES)]) for i, sample in enumerate(samples[:3])]
-        figure = trace_figure(curves, kind, sampling_rate, columns=columns)
-        pictures.append(Picture(figure, f"After epoch {epoch}", "Three of them."))
-    return Section("Samples", text, pictures)
-
-
 def progress_section(
     x: Values,
     stages: Sequence[tuple[int, Values]],

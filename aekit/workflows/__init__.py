@@ -4,7 +4,8 @@ from aekit.workflows.bench import bench, bench_static
 from aekit.workflows.common import Options, Talk, load_model
 from aekit.workflows.denoise import denoise
 from aekit.workflows.embed import embed
-from aekit.workflows.generate import generate
+from aekit.workflows.fill import fill
+from aekit.workflows.generate import Words, generate
 from aekit.workflows.info import doctor, info, list_datasets, list_recipes
 from aekit.workflows.score import score
 from aekit.workflows.train import train
@@ -12,11 +13,13 @@ from aekit.workflows.train import train
 __all__ = [
     "Options",
     "Talk",
+    "Words",
     "bench",
     "bench_static",
     "denoise",
     "doctor",
     "embed",
+    "fill",
     "generate",
     "info",
     "list_datasets",

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aekit import formats, inference, thresholds
+from aekit import formats, generation, inference, thresholds
 from aekit.batches import check_finite
 from aekit.errors import AekitError
 from aekit.inference import Run
@@ -76,15 +76,23 @@ class Autoencoder:
         self._warn(seen)
         return latents
 
-    def generate(self, count: int = 1, seed: int = 0, latents: Array | None = None) -> NDArray[np.float32]:
-        """New samples (count, C, ...) in the training data's units, or what given latents (count, D) decode to."""
-        z = inference.sample_latents(self.trained, count, seed).numpy() if latents is None else self._latents(latents)
-        return inference.decode(self.trained, z, self._run)
+    def generate(
+        self, count: int = 1, seed: int = 0, latents: Array | None = None, label: str | None = None
+    ) -> NDArray[np.float32]:
+        """New samples (count, C, ...) in the training data's units, or what given latents (count, D) decode to.
+
+        With a label, by its name, they are of this class; several are parted by commas, as in "3,8".
+        """
+        if latents is not None:
+            return generation.decode(self.trained, self._latents(latents), self._run)
+        names = [] if label is None else str(label).split(",")
+        z = generation.sample_latents(self.trained, count, seed, names).z.numpy()
+        return generation.decode(self.trained, z, self._run)
 
     def _latents(self, given: Array) -> NDArray[np.float32]:
         """Latents (count, D) or one (D,) as (count, D); raises AekitError where they are not the model's, or NaN."""
         z = np.atleast_2d(np.asarray(given, np.float32))
-        width = inference.latent_width(self.trained)
+        width = generation.width(self.trained)
         if z.ndim != 2 or z.shape[1] != width or not len(z):
             raise AekitError(f"latents: of shape {z.shape}, the model takes (rows, {width}); embed gives such as are")
         check_finite(z, 0, record_of(z, "latents"))

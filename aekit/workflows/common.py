@@ -24,13 +24,13 @@ from aekit.inference import Run, Seen, check_fits, default_run, takes_signals
 from aekit.layers import for_use
 from aekit.records import Record, times
 from aekit.trained import TrainedModel
-from aekit.training import finds_picks
+from aekit.training import finds_picks, reconstructs
 from aekit.windows import ratio
 
 RUNS = Path("runs")
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
-VERB_RECIPES = {"denoise": "denoising", "score": "conv", "embed": "conv", "generate": "vae"}
+VERB_RECIPES = {"denoise": "denoising", "fill": "conv", "score": "conv", "embed": "conv", "generate": "vae"}
 
 
 @contextlib.contextmanager
@@ -198,7 +198,7 @@ def find_model(data: str, record: Record, verb: str, options: Options, talk: Tal
             return _ready(found, options)
     raise AekitError(
         f"{data}: no model under {RUNS}/ fits rows of shape {times(record.sample_shape)}; run "
-        f"`aekit train {suggest(record, verb)} --data {data}`, then `aekit {verb} {data}` again, "
+        f"`aekit train {suggest(record, verb)} --data {data}`, then `aekit {_command(verb)} {data}` again, "
         "or name a model with --model"
     )
 
@@ -223,7 +223,12 @@ def _load_if_fits(path: Path, record: Record, verb: str) -> TrainedModel | None:
 
 def _as_signal(trained: TrainedModel, verb: str) -> bool:
     """Whether the verb gives back signals, as long as those that it is given."""
-    return verb == "denoise" or finds_picks(trained.network)
+    return verb in ("denoise", "fill") or finds_picks(trained.network)
+
+
+def _command(verb: str) -> str:
+    """What is typed for it: to fill in is a part of denoise."""
+    return "denoise" if verb == "fill" else verb
 
 
 def _tell_windows(trained: TrainedModel, record: Record, talk: Talk) -> None:
@@ -262,6 +267,8 @@ def _finished(trained: TrainedModel, verb: str) -> bool:
 def check_serves(trained: TrainedModel, verb: str) -> None:
     """Raises AekitError where the model does not serve the verb."""
     verbs = trained.network.verbs
+    if verb == "fill" and (hasattr(trained.network, "fill") or reconstructs(trained.network)):
+        return
     if verb not in verbs:  # type: ignore[operator]
         raise AekitError(f"{trained.source}: the model {trained.model} does not {verb}; it serves {', '.join(verbs)}")  # type: ignore[arg-type]
 

@@ -21,6 +21,10 @@ from aekit.training import TrainSettings, classifies, evaluate, is_judged, recon
 from aekit.workflows.training_data import Parts
 
 LATENT_ROWS = 10_000  # for the mixture
+LEAST_ROWS = 10  # that a mixture is fitted to
+LEAST_CLASS_ROWS = 20  # of a class with components of its own
+MOST_COMPONENTS_OF_A_CLASS = 10
+MOST_IN_ALL = 50  # components, unless there are more classes
 PCA_ROWS = 20_000  # more hardly move the components
 MOST_COMPONENTS = 256  # of PCA: more would make the model file large
 PCA_VALUES = 1 << 26  # that PCA is fitted to
@@ -42,7 +46,8 @@ def finish(
     figures |= {"best_epoch": int(best["epoch"]), "val_error": best.get("val_error"), "test_error": None}
     trained.network.eval()
     train = parts.train.to(where)
-    z = _latents(trained, train.subset(_some(len(train), LATENT_ROWS).to(where)))
+    some = train.subset(_some(len(train), LATENT_ROWS).to(where))
+    z = _latents(trained, some)
     if z is not None and reconstructs(network):
         values = math.prod(trained.sample_shape)
         most = max(1, min(values // 4, MOST_COMPONENTS))  # with more, PCA passes everything through
@@ -62,8 +67,9 @@ def finish(
         figures["val_accuracy"] = _accuracy(network, val)
         if parts.test is not None:
             figures["test_accuracy"] = _accuracy(network, parts.test.to(where))
-    if z is not None and not hasattr(network, "prior"):
-        trained.mixture = _fit_mixture(z.float().cpu().numpy())
+    if z is not None and "generate" in network.verbs:  # type: ignore[operator]
+        labels = None if some.labels is None else some.labels.cpu().numpy()
+        trained.mixture = fit_mixture(z.float().cpu().numpy(), labels)
     figures["samples_per_second"] = round(float(np.median([row["samples_per_second"] for row in history])))
     return figures
 
@@ -108,18 +114,41 @@ def _calibrate(trained: TrainedModel, rows: Rows) -> tuple[torch.Tensor, torch.T
     return torch.cat(own), torch.cat(pca) if pca else None
 
 
-def _fit_mixture(z: NDArray[np.float32]) -> Mixture | None:
-    """A Gaussian mixture on latents (N, D): full covariances for small latents, else diagonal; None for huge ones."""
+def fit_mixture(z: NDArray[np.float32], labels: NDArray[np.int64] | None = None) -> Mixture | None:
+    """A Gaussian mixture on latents (N, D): full covariances for small latents, else diagonal; None for huge ones.
+
+    With labels (N,), -1 where there is none, each class of enough rows has components of its own, and the others
+    together; a class weighs what it has of the rows.
+    """
+    if z.shape[1] > 4096 or len(z) < LEAST_ROWS:
+        return None
+    groups = {-1: np.ones(len(z), np.bool_)}
+    if labels is not None:
+        names, counts = np.unique(labels[labels >= 0], return_counts=True)
+        groups = {int(name): labels == name for name in names[counts >= LEAST_CLASS_ROWS]}
+        others = ~np.isin(labels, list(groups))
+        if others.sum() >= LEAST_ROWS:
+            groups[-1] = others
+    each = max(1, MOST_IN_ALL // len(groups))
+    fitted = [(k, rows.mean(), *_fit_gaussians(z[rows], each)) for k, rows in groups.items()]
+    share = sum(share for _, share, *_ in fitted)
+    weights = np.concatenate([own / share * weights for _, own, weights, _, _ in fitted])
+    means, factors = (np.concatenate([parts[i] for parts in fitted]) for i in (3, 4))
+    classes = np.concatenate([np.full(len(weights), k) for k, _, weights, _, _ in fitted])
+    tensors = [torch.from_numpy(values.astype(np.float32)) for values in (weights, means, factors)]
+    return Mixture(tensors[0], tensors[1], tensors[2], None if labels is None else torch.from_numpy(classes))
+
+
+def _fit_gaussians(z: NDArray[np.float32], most: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Weights, means and factors of a mixture of at most so many components, and one for each 100 rows."""
     from sklearn.exceptions import ConvergenceWarning  # scikit-learn takes a second
     from sklearn.mixture import GaussianMixture
 
-    if z.shape[1] > 4096 or len(z) < 10:
-        return None
     full = z.shape[1] <= 64
     wide = z.astype(np.float64)
     floor = 1e-4 * float(wide.var(axis=0).mean()) + 1e-12
     mixture = GaussianMixture(
-        n_components=max(1, min(10, len(z) // 100)),
+        n_components=max(1, min(most, MOST_COMPONENTS_OF_A_CLASS, len(z) // 100)),
         covariance_type="full" if full else "diag",
         reg_covar=floor,
         max_iter=50,
@@ -130,4 +159,4 @@ def _fit_mixture(z: NDArray[np.float32]) -> Mixture | None:
         warnings.simplefilter("ignore", ConvergenceWarning)  # a rough fit generates as well
         mixture.fit(wide)
     factors = np.linalg.cholesky(mixture.covariances_) if full else np.sqrt(mixture.covariances_)
-    return Mixture(*(torch.from_numpy(a.astype(np.float32)) for a in (mixture.weights_, mixture.means_, factors)))
+    return mixture.weights_, mixture.means_, factors

@@ -180,7 +180,7 @@ def training_page(
     drawn = {int(key.partition(" ")[2]): x for key, x in pictures.items() if not key.isdigit()}
     if drawn:
         ordered = [(epoch, drawn[epoch].numpy()) for epoch in sorted(drawn)]
-        sections.append(reports.samples_section(ordered, trained.kind, rate, columns))
+        sections.append(reports.drawn_section(ordered, trained.kind, rate, columns))
     told = ["batch_size", "lr", "optimiser", "error", "precision", "seed"]
     if hasattr(trained.network, "phases"):
         told.remove("error")  # it has a loss of its own
