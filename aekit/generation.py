@@ -177,9 +177,7 @@ def between(first: Tensor, last: Tensor, steps: int, spherical: bool = False) ->
         path = torch.lerp(ends[0][None], ends[1][None], share)
     else:
         path = (((1 - share) * angle).sin() * ends[0] + (share * angle).sin() * ends[1]) / angle.sin()
-    path = path.float()
-    path[0], path[-1] = first, last
-    return path
+    return path.float()
 
 
 def along(

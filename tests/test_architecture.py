@@ -9,7 +9,8 @@ ROOT = Path(__file__).parent.parent
 STEPS = [
     ["cli"],
     ["workflows"],
-    ["generation", "filling", "diagnostics"],
+    ["filling"],
+    ["generation", "diagnostics"],
     ["inference"],
     ["training", "recipes", "checkpoint", "reports", "thresholds", "latents"],
     ["trained"],

@@ -120,7 +120,7 @@ def coverage_section(
     labels = [f"{100 * a:.1f} %, real {100 * b:.1f} %" for a, b in zip(shares, real_shares, strict=True)]
     few = [RED if share < 0.1 * real else BLUE for share, real in zip(shares, real_shares, strict=True)]
     figure = bars(list(names), shares.tolist(), few, labels)
-    pictures = [Picture(figure, "Share of each class", "As a small classifier sees them. Red: not covered.")]
+    pictures = [Picture(figure, "Share of each class", "As a small classifier sees them. Red or none: not covered.")]
     rows = []
     for name, (meaning, beside) in MEANING.items():
         if name in figures:
