@@ -17,7 +17,7 @@ from common import RESULTS, Array, Row, row, rows_of, train
 from torch import Tensor, nn
 
 import aekit
-from aekit import diagnostics, reports, workflows
+from aekit import diagnostics, generation, reports, workflows
 from aekit.batches import read_all
 from aekit.datasets import open_dataset
 from aekit.models import build
@@ -26,8 +26,8 @@ from aekit.objectives import RHO, bce
 from aekit.workflows import Options
 
 GENERATED = 2000
-PROBED = 32  # latent values of the networks whose latents are probed
-DIGIT_STEPS = {"gan": 6000, "acgan": 6000, "wgan-gp": 9000, "wgan-div": 9000}
+WIDTH = 50  # latent values of the networks whose latents are probed, but those with a width of their own
+DIGIT_STEPS = {"gan": 4000, "acgan": 6000, "wgan-gp": 6000, "wgan-div": 6000}
 GALAXY_STEPS = {"gan": 4000, "acgan": 4000, "wgan-gp": 6000, "wgan-div": 6000}
 
 
@@ -158,8 +158,8 @@ def samples(folder: Path) -> list[Row]:
     features, real = _features("mnist")
     rows = _real("mnist", features, real)
     models = {
-        "vae": kept(folder, "vae", "mnist", "mnist-vae", epochs=20),
-        "conv, fitted prior": kept(folder, "conv", "mnist", "mnist-conv", epochs=10),
+        "vae": kept(folder, "vae", "mnist", "mnist-vae", epochs=10),
+        "conv, fitted prior": kept(folder, "conv", "mnist", "mnist-conv", epochs=5, latent=WIDTH),
         **{
             recipe: kept(folder, recipe, "mnist", f"mnist-{recipe}", steps=steps, precision="bf16")
             for recipe, steps in DIGIT_STEPS.items()
@@ -169,6 +169,9 @@ def samples(folder: Path) -> list[Row]:
         x = model.generate(GENERATED, seed=0)
         rows += _judged("mnist", name, x / 255, features, real, note)
         draw(f"mnist-{name.partition(',')[0]}", x[:32], 8)
+    vae, note = models["vae"]
+    z = generation.sample_latents(vae.trained, GENERATED, 0, prior="mixture").z.numpy()
+    rows += _judged("mnist", "vae, fitted prior", vae.generate(latents=z) / 255, features, real, note)
     acgan, note = models["acgan"]
     asked = np.arange(10).repeat(100)
     x = np.concatenate([acgan.generate(100, seed=k, label=str(k)) for k in range(10)])
@@ -229,7 +232,7 @@ def galaxies(folder: Path) -> list[Row]:
 
 def _large_vae(folder: Path) -> list[Row]:
     """Eight pictures held out over their reconstructions, and the way between two of them in eight pictures."""
-    model, note = kept(folder, "vae", "galaxies", "galaxies-vae", epochs=40, precision="bf16")
+    model, note = kept(folder, "vae", "galaxies", "galaxies-vae", epochs=16, precision="bf16")
     figures = model.trained.figures
     rows = [
         row("galaxies", "vae", "parameters", figures["parameters"], "49,277,252"),
@@ -255,19 +258,19 @@ def latents(folder: Path) -> list[Row]:
     """Accuracies of simple classifiers on the latents of MNIST's test part, beside PCA of the same width, and maps."""
     rows: list[Row] = []
     runs: dict[str, dict[str, Any]] = {
-        "conv": {"epochs": 10},
-        "vae": {"epochs": 20},
-        "contractive": {"epochs": 10},
-        "sparse": {"epochs": 20},
-        "mae": {"epochs": 10, "precision": "bf16"},
+        "conv": {"epochs": 5, "latent": WIDTH},
+        "vae": {"epochs": 10},
+        "contractive": {"epochs": 5, "latent": WIDTH},
+        "sparse": {"epochs": 12},
+        "mae": {"epochs": 3},
     }
     for recipe, options in runs.items():
-        width = {} if recipe in ("mae", "sparse") else {"latent": PROBED}  # which have a width of their own
-        _, note = kept(folder, recipe, "mnist", f"latents-{recipe}", **options, **width)
+        run = f"mnist-{recipe}" if recipe in ("conv", "vae") else f"latents-{recipe}"  # those of `samples`
+        _, note = kept(folder, recipe, "mnist", run, **options)
         figures = workflows.embed(
             "mnist",
             str(folder / f"{recipe}.npy"),
-            options=Options(model=str(folder / f"latents-{recipe}"), force=True),
+            options=Options(model=str(folder / run), force=True),
             maps="pca,tsne",
             probe=True,
         )
@@ -288,7 +291,7 @@ def _probed(recipe: str, figures: dict[str, Any], note: str) -> list[Row]:
 
 def _sparsity(folder: Path) -> list[Row]:
     """Mean activations of `sparse` on test digits, and what each unit answers to."""
-    model, note = kept(folder, "sparse", "mnist", "latents-sparse", epochs=20)
+    model, note = kept(folder, "sparse", "mnist", "latents-sparse", epochs=12)
     z = model.embed(rows_of("mnist", "test"))
     record = open_dataset("mnist", "test")
     assert record is not None
