@@ -126,6 +126,12 @@ RECIPES: dict[str, Recipe] = {
         window=6000,
         per_sample=True,
     ),
+    "mae": Recipe(
+        "mae",
+        "transformer that predicts hidden patches from visible ones: latents of images and series without labels",
+        {},
+        {"epochs": 50, "batch_size": 128, "lr": 2e-3, "weight_decay": 0.05, "betas": (0.9, 0.95), "warmup": 0.1},
+    ),
 }
 
 

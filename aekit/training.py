@@ -248,6 +248,11 @@ def finds_picks(model: object) -> bool:
     return getattr(model, "finds_picks", False)
 
 
+def predicts_hidden(model: object) -> bool:
+    """Whether the model is judged by values that it did not see."""
+    return hasattr(model, "example_mask")
+
+
 def is_tied(errors: Tensor, lowest: Tensor) -> bool:
     """Whether errors (N,) are no worse than the lowest (N,) but by chance: one standard error of their difference.
 

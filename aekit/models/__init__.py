@@ -13,6 +13,7 @@ from aekit.models.deepdenoiser import DeepDenoiser
 from aekit.models.dense import Dense
 from aekit.models.eqtransformer import EQTransformer
 from aekit.models.lstm import LSTM
+from aekit.models.mae import MAE
 from aekit.models.trace import Trace
 from aekit.models.unet import UNet
 from aekit.models.vae import VAE
@@ -30,6 +31,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "deepdenoiser": DeepDenoiser,
     "wavedecompnet": WaveDecompNet,
     "eqtransformer": EQTransformer,
+    "mae": MAE,
 }
 
 

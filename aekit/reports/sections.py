@@ -243,14 +243,15 @@ def reconstruction_section(
     columns: Sequence[str] = (),
     score_name: str = "score",
     order_text: str = "From the lowest to the highest.",
+    noisy_name: str = "corrupted",
 ) -> Section:
     """Inputs (K, C, ...) beside what the model makes of them, from the best to the worst where there are scores.
 
-    `order_text` says which samples these are.
+    `order_text` says which samples these are, `noisy_name` what was done to `x_noisy`.
     """
     order = np.arange(len(x)) if scores is None else np.argsort(scores, kind="stable")
     order = order[spread(len(order), MOST_SAMPLES)]
-    parts = [("input", x), ("corrupted", x_noisy), ("model", x_hat), ("PCA", x_hat_pca)]
+    parts = [("input", x), (noisy_name, x_noisy), ("model", x_hat), ("PCA", x_hat_pca)]
     given = [(name, part) for name, part in parts if part is not None]
     limits, most = bounds(x, TAIL), cell_pixels(len(given) + 1)
     scale = _full_colour(minus(x_hat[order], x[order]))
@@ -273,7 +274,7 @@ def reconstruction_section(
     else:
         text = "Broad grey line: input. Blue: the model's reconstruction, with the difference shaded."
         text += "" if x_hat_pca is None else " Dashed: PCA's reconstruction."
-        text += "" if x_noisy is None else " Thin grey: the corrupted input."
+        text += "" if x_noisy is None else f" Thin grey: the {noisy_name} input."
     if scores is not None:
         text += f" {order_text}"
     return Section("Reconstructions", text, pictures)

@@ -17,7 +17,7 @@ from aekit.inference import scores_of
 from aekit.objectives import zeros
 from aekit.records import Output
 from aekit.trained import Mixture, TrainedModel
-from aekit.training import TrainSettings, evaluate, finds_picks, reconstructs
+from aekit.training import TrainSettings, evaluate, finds_picks, predicts_hidden, reconstructs
 from aekit.workflows.training_data import Parts
 
 LATENT_ROWS = 10_000  # for the mixture
@@ -48,6 +48,7 @@ def finish(
         most = max(1, min(values // 4, MOST_COMPONENTS))  # with more, PCA passes everything through
         batch = parts.train.batch(_some(len(parts.train), min(PCA_ROWS, max(most + 1, PCA_VALUES // values))))
         trained.pca = fit_pca(batch.target, min(z.shape[1], most))  # of what is to come out, where data is paired
+    if trained.pca is not None and not predicts_hidden(network):  # PCA sees what it is judged by
         figures["pca_components"] = len(trained.pca.components)
         pca = _as_model(trained.pca)
         exact = replace(settings, precision="fp32")  # PCA is not asked to run in the model's precision
@@ -58,7 +59,7 @@ def finish(
         trained.calibration, trained.pca_calibration = _calibrate(trained, val)
     if parts.test is not None and (reconstructs(network) or finds_picks(network)):
         figures["test_error"] = evaluate(network, parts.test.to(where), settings, corruption)
-    if z is not None and not hasattr(network, "prior"):
+    if z is not None and "generate" in network.verbs and not hasattr(network, "prior"):  # type: ignore[operator]
         trained.mixture = _fit_mixture(z.float().cpu().numpy())
     figures["samples_per_second"] = round(float(np.median([row["samples_per_second"] for row in history])))
     return figures
