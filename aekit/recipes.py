@@ -20,6 +20,7 @@ class Recipe:
     per_sample: bool = False  # each row of a series is divided by its own standard deviation, whatever the data
     window: int = 1024  # points that long series are cut into, where none is asked for
     least_steps: int = 3000  # with few rows the default epochs are more, so that there are so many steps
+    sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # training that differs by --size
 
 
 RECIPES: dict[str, Recipe] = {
@@ -130,7 +131,16 @@ RECIPES: dict[str, Recipe] = {
         "mae",
         "transformer that predicts hidden patches from visible ones: latents of images and series without labels",
         {},
-        {"epochs": 50, "batch_size": 128, "lr": 2e-3, "weight_decay": 0.05, "betas": (0.9, 0.95), "warmup": 0.1},
+        {
+            "epochs": 20,
+            "batch_size": 64,
+            "lr": 5e-3,
+            "weight_decay": 0.05,
+            "betas": (0.9, 0.95),
+            "warmup": 0.1,
+            "optimiser": "muon",
+        },
+        sizes={size: {"optimiser": "adamw", "lr": 3e-4} for size in ("small", "base")},  # published, by sqrt(batch)
     ),
 }
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import masked
 import numpy as np
 import plain
 import signals
@@ -250,6 +251,7 @@ SUBJECTS: dict[str, Callable[[Path], list[Row]]] = {
     "fashion": fashion,
     "ecg5000": ecg5000,
     **signals.SUBJECTS,
+    **masked.SUBJECTS,
 }
 
 

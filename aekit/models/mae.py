@@ -23,6 +23,7 @@ SIZES = {  # width, blocks and heads of the encoder, then of the decoder; base i
 PATCHES = 64  # of a sample, where no patch size is asked for
 LARGEST = 16  # pixels along a patch of an image, where none is asked for
 CHOICES = 4  # of visible patches, in use
+CONTENT = 2  # size of what a patch of unit values adds to its position at first; with less, training stalls for long
 FLOOR = 1e-6  # added to a patch's variance
 
 
@@ -71,6 +72,7 @@ class MAE(nn.Module):
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.embedding.weight, std=CONTENT / math.sqrt(values))
         for token in (self.class_token, self.mask_token):
             nn.init.normal_(token, std=0.02)
 

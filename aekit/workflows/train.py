@@ -194,7 +194,8 @@ def _resolve(
 ) -> tuple[TrainSettings, dict[str, Any], Sequence[str], dict[str, Any]]:
     """Training settings, model settings, corruption and data options; a flag beats the recipe, which beats defaults."""
     chosen = recipes.recipe(name)
-    training = {**chosen.training, **{k: v for k, v in options.items() if k in TRAINING_OPTIONS}}
+    of_size = chosen.sizes.get(str(options.get("size")), {})
+    training = {**chosen.training, **of_size, **{k: v for k, v in options.items() if k in TRAINING_OPTIONS}}
     if isinstance(training.get("betas"), list):  # out of a JSON file
         training["betas"] = tuple(training["betas"])
     data_options = {
