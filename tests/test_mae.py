@@ -1,5 +1,6 @@
 """The masked autoencoder: what the encoder sees, what the loss counts, what the latent is made of, filling in."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import aekit
+from aekit import workflows
 from aekit.errors import AekitError
 from aekit.layers import count_parameters
 from aekit.models import build
@@ -16,6 +19,7 @@ from aekit.models.mae import MAE, positions
 from aekit.objectives import mse
 from aekit.records import Batch
 from aekit.training import precision_context
+from aekit.workflows.train import _resolve
 
 SHAPES = [(1, 12, 10), (2, 50), (2, 7, 9)]  # each with padding where patches are 4 long
 SETTINGS = [{"patch": 4}, {"patch": 4, "normalised": True}]
@@ -268,3 +272,25 @@ def test_sizes_differ_in_width_and_depth() -> None:
         count_parameters(nn.ModuleList([build("mae", (1, 28, 28), {"size": size})])) for size in ("tiny", "small")
     ]
     assert counts[0] < 1e6 < 2e7 < counts[1] < 4e7
+
+
+@pytest.mark.parametrize("shape", [(60, 12, 9), (60, 40)])
+def test_a_run_embeds_scores_and_shows_what_was_masked(shape: tuple[int, ...], tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=shape).cumsum(axis=-1))
+    options = {"steps": 3, "masked": 0.5}
+    figures = workflows.train("mae", str(tmp_path / "x.npy"), options, out=str(tmp_path / "run"))
+    assert "pca_val_error" not in figures  # PCA sees what it is to give back
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert ("what the model saw" in page) == (len(shape) == 2)
+    model = aekit.load(str(tmp_path / "run"))
+    x = np.load(tmp_path / "x.npy")
+    assert model.embed(x).shape == (60, 128)
+    assert model.score(x).shape == (60,)  # type: ignore[union-attr]
+    assert model.trained.mixture is None
+
+
+def test_a_size_brings_the_training_that_suits_it() -> None:
+    for size, optimiser in (("tiny", "muon"), ("small", "adamw")):
+        found, model, *_ = _resolve("mae", {"size": size, "batch_size": 8})
+        assert (found.optimiser, found.batch_size, model["size"]) == (optimiser, 8, size)
+    assert _resolve("mae", {"size": "small", "lr": 0.5})[0].lr == 0.5

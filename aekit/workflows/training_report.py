@@ -186,9 +186,7 @@ def _reconstructions(trained: TrainedModel, parts: Parts, corruption: Corruption
     noise = torch.Generator().manual_seed(mix(0, 5))
     batch = corrupt(parts.val.batch(index), split(corruption)[1], noise, parts.val.unit is not None)
     x_hat, hidden = _given_back(trained.network, batch.x, next(trained.network.parameters()).device)
-    seen = batch.x if corruption or parts.train.target is not None else None
-    if hidden is not None:
-        seen = batch.x.masked_fill(hidden, 0.5 if parts.record.kind == "image" else math.nan)
+    paired = corruption or parts.train.target is not None
     pca = trained.pca if hidden is None else None  # which sees all
 
     def in_units(x: torch.Tensor) -> NDArray[Any]:
@@ -201,9 +199,9 @@ def _reconstructions(trained: TrainedModel, parts: Parts, corruption: Corruption
         mse(x_hat, batch.target, None if hidden is None else hidden.float()).numpy(),
         labels,
         None if pca is None else in_units(pca.reconstruct(batch.x)),
-        None if seen is None else in_units(seen),
+        in_units(batch.x) if paired else None,
         trained.sampling_rate,
         parts.record.columns,
         score_name="error",
-        noisy_name="corrupted" if hidden is None else "masked",
+        x_seen=None if hidden is None else in_units(batch.x.masked_fill(hidden, math.nan)),
     )
