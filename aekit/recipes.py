@@ -20,6 +20,7 @@ class Recipe:
     per_sample: bool = False  # each row of a series is divided by its own standard deviation, whatever the data
     window: int = 1024  # points that long series are cut into, where none is asked for
     least_steps: int = 3000  # with few rows the default epochs are more, so that there are so many steps
+    sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # training that differs by --size
 
 
 ADVERSARIAL = {"batch_size": 64, "lr": 2e-4, "betas": (0.5, 0.999), "schedule": "constant"}
@@ -187,6 +188,21 @@ RECIPES: dict[str, Recipe] = {
         augment="shift:0.99+events:0.3+drop:0.1",
         window=6000,
         per_sample=True,
+    ),
+    "mae": Recipe(
+        "mae",
+        "transformer that predicts hidden patches from visible ones: latents of images and series without labels",
+        {},
+        {
+            "epochs": 20,
+            "batch_size": 64,
+            "lr": 5e-3,
+            "weight_decay": 0.05,
+            "betas": (0.9, 0.95),
+            "warmup": 0.1,
+            "optimiser": "muon",
+        },
+        sizes={size: {"optimiser": "adamw", "lr": 3e-4} for size in ("small", "base")},  # published, by sqrt(batch)
     ),
 }
 

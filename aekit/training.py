@@ -261,6 +261,11 @@ def classifies(model: object) -> bool:
     return getattr(model, "classifies", False)
 
 
+def predicts_hidden(model: object) -> bool:
+    """Whether the model is judged by values that it did not see."""
+    return hasattr(model, "example_mask")
+
+
 def is_tied(errors: Tensor, lowest: Tensor) -> bool:
     """Whether errors (N,) are no worse than the lowest (N,) but by chance: one standard error of their difference.
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import family
+import masked
 import numpy as np
 import plain
 import signals
@@ -252,6 +253,7 @@ SUBJECTS: dict[str, Callable[[Path], list[Row]]] = {
     "ecg5000": ecg5000,
     **signals.SUBJECTS,
     **family.SUBJECTS,
+    **masked.SUBJECTS,
 }
 
 

@@ -20,6 +20,7 @@ def train(
         float | None, typer.Option(help="Share of the weights taken off a step, times the rate.")
     ] = None,
     latent: Annotated[int | None, typer.Option(help="Size of the latent vector.")] = None,
+    size: Annotated[str | None, typer.Option(help="Of mae: tiny, small or base.")] = None,
     hidden: Annotated[str | None, typer.Option(help="Widths of the layers before the latent, as in 512,128.")] = None,
     activation: Annotated[
         str | None, typer.Option(help="relu, leaky_relu, elu, selu, gelu, silu, tanh, sigmoid; none makes it linear.")
@@ -74,6 +75,7 @@ def train(
         "lr": lr,
         "weight_decay": weight_decay,
         "latent": latent,
+        "size": size,
         "hidden": None if hidden is None else parse_value(hidden, listed=True),
         "activation": activation,
         "dropout": dropout,

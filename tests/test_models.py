@@ -111,7 +111,8 @@ def test_trace_turns_500_points_into_16_channels_of_31() -> None:
 def test_recipe_knows_its_model_settings_and_corruption(recipe: str) -> None:
     chosen = RECIPES[recipe]
     assert set(chosen.settings) <= set(settings_of(chosen.model))
-    TrainSettings(**chosen.training)
+    for differs in ({}, *chosen.sizes.values()):
+        TrainSettings(**{**chosen.training, **differs})
     parse_corruption(chosen.corruption)
 
 

@@ -56,6 +56,7 @@ CASES: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("conv", {}, ("gaussian:0.1", "speckle:0.1")),
     ("dense", {"dropout": 0.2}, ()),
     ("vae", {"hidden": (32,), "latent": 4}, ()),
+    ("mae", {"patch": 2}, ()),
 ]
 
 

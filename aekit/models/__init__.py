@@ -16,6 +16,7 @@ from aekit.models.dense import Dense
 from aekit.models.eqtransformer import EQTransformer
 from aekit.models.gan import GAN
 from aekit.models.lstm import LSTM
+from aekit.models.mae import MAE
 from aekit.models.trace import Trace
 from aekit.models.unet import UNet
 from aekit.models.vae import VAE
@@ -38,6 +39,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "gan": GAN,
     "acgan": ACGAN,
     "classifier": Classifier,
+    "mae": MAE,
 }
 
 

@@ -277,16 +277,19 @@ def reconstruction_section(
     columns: Sequence[str] = (),
     score_name: str = "score",
     order_text: str = "From the lowest to the highest.",
+    x_seen: Values | None = None,
 ) -> Section:
     """Inputs (K, C, ...) beside what the model makes of them, from the best to the worst where there are scores.
 
-    `order_text` says which samples these are.
+    `order_text` says which samples these are; `x_seen` is what a model saw that predicts the rest, NaN there.
     """
     order = np.arange(len(x)) if scores is None else np.argsort(scores, kind="stable")
     order = order[spread(len(order), MOST_SAMPLES)]
-    parts = [("input", x), ("corrupted", x_noisy), ("model", x_hat), ("PCA", x_hat_pca)]
+    limits = bounds(x, TAIL)
+    masked = None if x_seen is None else np.where(np.isnan(x_seen), sum(limits) / 2, x_seen)
+    parts = [("input", x), ("corrupted", x_noisy), ("masked", masked), ("model", x_hat), ("PCA", x_hat_pca)]
     given = [(name, part) for name, part in parts if part is not None]
-    limits, most = bounds(x, TAIL), cell_pixels(len(given) + 1)
+    most = cell_pixels(len(given) + 1)
     scale = _full_colour(minus(x_hat[order], x[order]))
     pictures = []
     for i in order:
@@ -300,6 +303,7 @@ def reconstruction_section(
             curves = [Curve(x[i], *INPUT), Curve(x_hat[i], BLUE)]
             curves += [] if x_hat_pca is None else [Curve(x_hat_pca[i], ORANGE, DASHED, 1.0)]
             curves += [] if x_noisy is None else [Curve(x_noisy[i], (GREY, 0.6), "-", 0.6)]
+            curves += [] if x_seen is None else [Curve(x_seen[i], INK)]
             figure = trace_figure(curves, kind, sampling_rate, BLUE, columns, x[[i]])
         pictures.append(Picture(figure, " · ".join(words) or f"Sample {i + 1}"))
     if kind == "image":
@@ -308,6 +312,7 @@ def reconstruction_section(
         text = "Broad grey line: input. Blue: the model's reconstruction, with the difference shaded."
         text += "" if x_hat_pca is None else " Dashed: PCA's reconstruction."
         text += "" if x_noisy is None else " Thin grey: the corrupted input."
+        text += "" if x_seen is None else " Dark: what the model saw of it."
     if scores is not None:
         text += f" {order_text}"
     return Section("Reconstructions", text, pictures)

@@ -17,7 +17,7 @@ from aekit.inference import scores_of
 from aekit.objectives import zeros
 from aekit.records import Output
 from aekit.trained import Mixture, TrainedModel
-from aekit.training import TrainSettings, classifies, evaluate, is_judged, reconstructs
+from aekit.training import TrainSettings, classifies, evaluate, is_judged, predicts_hidden, reconstructs
 from aekit.workflows.training_data import Parts
 
 LATENT_ROWS = 10_000  # for the mixture
@@ -53,6 +53,7 @@ def finish(
         most = max(1, min(values // 4, MOST_COMPONENTS))  # with more, PCA passes everything through
         batch = parts.train.batch(_some(len(parts.train), min(PCA_ROWS, max(most + 1, PCA_VALUES // values))))
         trained.pca = fit_pca(batch.target, min(z.shape[1], most))  # of what is to come out, where data is paired
+    if trained.pca is not None and not predicts_hidden(network):  # PCA sees what it is judged by
         figures["pca_components"] = len(trained.pca.components)
         pca = _as_model(trained.pca)
         exact = replace(settings, precision="fp32")  # PCA is not asked to run in the model's precision

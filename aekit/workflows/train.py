@@ -213,7 +213,8 @@ def _resolve(
 ) -> tuple[TrainSettings, dict[str, Any], Sequence[str], dict[str, Any]]:
     """Training settings, model settings, corruption and data options; a flag beats the recipe, which beats defaults."""
     chosen = recipes.recipe(name)
-    training = {**chosen.training, **{k: v for k, v in options.items() if k in TRAINING_OPTIONS}}
+    of_size = chosen.sizes.get(str(options.get("size")), {})
+    training = {**chosen.training, **of_size, **{k: v for k, v in options.items() if k in TRAINING_OPTIONS}}
     training = {k: tuple(v) if isinstance(v, list) else v for k, v in training.items()}
     data_options = {
         k: v if k == "window" else str(v) for k, v in options.items() if k in DATA_OPTIONS and k != "corrupt"

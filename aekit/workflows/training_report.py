@@ -11,9 +11,9 @@ from aekit import __version__
 from aekit.batches import as_tensor, undo
 from aekit.corruptions import Corruption, corrupt, split
 from aekit.layers import count_parameters
-from aekit.objectives import parse_penalties
+from aekit.objectives import mse, parse_penalties
 from aekit.trained import TrainedModel
-from aekit.training import TrainSettings, mix, phases_of, reconstructs
+from aekit.training import TrainSettings, mix, phases_of, predicts_hidden, reconstructs
 from aekit.workflows.common import Talk
 from aekit.workflows.training_data import Parts
 
@@ -114,7 +114,7 @@ class Stages:
             return
         self.trained.network.eval()
         if reconstructs(self.trained.network):
-            self.pictures[str(epoch)] = self.trained.network(self.x.to(self.where)).x_hat.float().cpu()
+            self.pictures[str(epoch)] = _given_back(self.trained.network, self.x, self.where)[0]
         if hasattr(self.trained.network, "prior"):
             self.pictures[f"samples {epoch}"] = torch.from_numpy(drawn_samples(self.trained)[:EACH])
 
@@ -139,6 +139,17 @@ def sample_sheet(trained: TrainedModel) -> "Figure":
 
     conditional = getattr(trained.network, "conditional", False)
     return reports.sample_grid(drawn_samples(trained), trained.kind, columns=EACH if conditional else None)
+
+
+def _given_back(
+    network: torch.nn.Module, x: torch.Tensor, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """What the network makes of normalised samples (K, C, ...), and where it predicts hidden values, which they are."""
+    x = x.to(device)
+    if not predicts_hidden(network):
+        return network(x).x_hat.float().cpu(), None
+    hidden = network.example_mask().expand_as(x)  # type: ignore[operator]
+    return network.fill(x, hidden).cpu(), hidden.cpu()  # type: ignore[operator]
 
 
 def one_per_class(labels: NDArray[Any] | None, count: int) -> NDArray[np.int64]:
@@ -229,9 +240,9 @@ def _reconstructions(trained: TrainedModel, parts: Parts, corruption: Corruption
         labels = parts.labels[parts.val_rows[index.numpy()]]
     noise = torch.Generator().manual_seed(mix(0, 5))
     batch = corrupt(parts.val.batch(index), split(corruption)[1], noise, parts.val.unit is not None)
-    device = next(trained.network.parameters()).device
-    x_hat = trained.network(batch.x.to(device)).x_hat.float().cpu()
+    x_hat, hidden = _given_back(trained.network, batch.x, next(trained.network.parameters()).device)
     paired = corruption or parts.train.target is not None
+    pca = trained.pca if hidden is None else None  # which sees all
 
     def in_units(x: torch.Tensor) -> NDArray[Any]:
         return undo(x, batch.offset, batch.scale).numpy()
@@ -240,11 +251,12 @@ def _reconstructions(trained: TrainedModel, parts: Parts, corruption: Corruption
         in_units(batch.target),
         in_units(x_hat),
         parts.record.kind,
-        (x_hat - batch.target).flatten(1).square().mean(1).numpy(),
+        mse(x_hat, batch.target, None if hidden is None else hidden.float()).numpy(),
         labels,
-        None if trained.pca is None else in_units(trained.pca.reconstruct(batch.x)),
+        None if pca is None else in_units(pca.reconstruct(batch.x)),
         in_units(batch.x) if paired else None,
         trained.sampling_rate,
         parts.record.columns,
         score_name="error",
+        x_seen=None if hidden is None else in_units(batch.x.masked_fill(hidden, math.nan)),
     )
