@@ -144,7 +144,7 @@ def objective(
     beta: float | Tensor = 1.0,
     penalties: Sequence[Penalty] = (),
 ) -> dict[str, Tensor]:
-    """The scalar to minimise under "loss", the mean penalty under "penalty"; of several given ones each by name."""
+    """The scalar to minimise under "loss", the model's own mean penalty under "penalty", others by their names."""
     x = batch.x.detach().requires_grad_() if penalties else batch.x  # the contractive penalty differentiates by it
     output = model(x)
     target = batch.target if output.target is None else output.target
@@ -153,8 +153,7 @@ def objective(
     loss = error(output.x_hat, target, output.weight).mean() + beta * own
     for penalty, value in others.items():
         loss = loss + penalty.weight * value
-    told = {penalty.name: value.detach() for penalty, value in others.items()}
-    return {"loss": loss, "penalty": own.detach() + sum(told.values()), **(told if len(told) > 1 else {})}
+    return {"loss": loss, "penalty": own.detach(), **{p.name: value.detach() for p, value in others.items()}}
 
 
 def zeros(x: Tensor) -> Tensor:
@@ -171,3 +170,4 @@ class Phase:
     loss: Callable[[Batch], dict[str, Tensor]]
     every: int = 1  # it runs in each `every`-th step
     pace: float = 1.0  # its learning rate over the run's
+    after: Callable[[], object] = lambda: None  # run when they have moved

@@ -193,11 +193,12 @@ class _Step:
                 parameter.grad = None
             with precision_context(self.settings.precision, self.device):
                 losses = phase.loss(batch)
-            losses["loss"].backward()  # type: ignore[no-untyped-call]
+            losses["loss"].backward(inputs=phase.parameters)  # type: ignore[no-untyped-call]
             if self.settings.clip is not None:
                 clip_grad_norm_(phase.parameters, self.settings.clip)
             for optimiser in movers:
                 optimiser.step()
+            phase.after()
             for name, value in losses.items():
                 key = name if len(self.phases) == 1 else f"{phase.name}_{name}"
                 if key not in self.sums:
@@ -242,11 +243,11 @@ def phases_of(model: nn.Module, settings: TrainSettings, beta: Tensor) -> list[P
     return [Phase("train", list(model.parameters()), lambda batch: objective(model, batch, error, beta, penalties))]
 
 
-def reconstructs(model: nn.Module) -> bool:
+def reconstructs(model: nn.Module | type[nn.Module]) -> bool:
     return bool({"denoise", "score"} & set(model.verbs)) and not hasattr(model, "errors")  # type: ignore[arg-type]
 
 
-def is_judged(model: nn.Module) -> bool:
+def is_judged(model: nn.Module | type[nn.Module]) -> bool:
     """Whether rows held out have an error: that of the reconstruction, or the model's own."""
     return reconstructs(model) or hasattr(model, "errors")
 

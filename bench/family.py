@@ -5,6 +5,7 @@ results/ too.
 """
 
 import csv
+import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -90,8 +91,6 @@ def _bounds(
 
 def _pythae(network: VAE, x: Tensor, folder: Path) -> tuple[Callable[[Tensor], tuple[Tensor, Tensor]], str]:
     """Its VAE and trainer around our networks: the terms of its bound, and the seconds of 10 epochs in words."""
-    import time
-
     from pythae.data.datasets import BaseDataset
     from pythae.models import VAE as TheirVAE
     from pythae.models import VAEConfig
@@ -281,11 +280,10 @@ def latents(folder: Path) -> list[Row]:
 
 def _probed(recipe: str, figures: dict[str, Any], note: str) -> list[Row]:
     rows = []
-    for name, found in figures["probe"].items():
-        if isinstance(found, dict):
-            for classifier, value in found.items():
-                accuracy = value["accuracy"] if isinstance(value, dict) else value
-                rows.append(row("mnist", f"{recipe}, {name}", classifier, accuracy, note=note))
+    for classifier, found in figures["probe"].items():
+        rows.append(row("mnist", f"{recipe}-{figures['latent']}", f"accuracy, {classifier}", found["mean"], note=note))
+        if "pca_mean" in found:
+            rows.append(row("mnist", f"PCA-{figures['latent']}", f"accuracy, {classifier}", found["pca_mean"]))
     return rows
 
 

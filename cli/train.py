@@ -34,7 +34,8 @@ def train(
     penalty: Annotated[
         list[str] | None,
         typer.Option(
-            help="l1, kl or contractive:WEIGHT, on the latent; kl:WEIGHT@RHO asks for a mean activation of RHO (0.05)."
+            help="l1, kl or contractive:WEIGHT, on the latent; kl:WEIGHT@RHO asks for a mean activation of RHO "
+            "(0.05); none for none."
         ),
     ] = None,
     corrupt: Annotated[

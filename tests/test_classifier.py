@@ -1,16 +1,19 @@
 """Fine-tuning of a trained encoder on labels, and what score, embed and Python make of such a model."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from program import aekit as program
 from program import fails, result
 
 import aekit
 from aekit.errors import AekitError
 from aekit.models import MODELS, build
+from aekit.workflows.training_data import _split
 
 STEPS = ("--steps", "400", "--quiet")
 
@@ -98,13 +101,60 @@ def test_faults_are_told(folder: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("encoder", [name for name, kind in MODELS.items() if "embed" in kind.verbs])  # type: ignore[operator]
+ENCODERS = [name for name, kind in MODELS.items() if "embed" in kind.verbs and name != "classifier"]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
 def test_every_encoder_can_be_fine_tuned(encoder: str) -> None:
-    if encoder == "classifier":
-        return
     torch.manual_seed(0)
     model = build("classifier", (1, 64), {"encoder": encoder, "encoder_settings": {}, "classes": 3}).eval()
     x = torch.randn(2, 1, 64)
     output = model(x)
     assert output.x_hat.shape == (2, 3)
     assert torch.equal(model.encode(x), output.z)  # type: ignore[operator]
+
+
+def test_a_data_sets_normal_class_does_not_narrow_what_is_learnt(folder: Path) -> None:
+    result(folder, "train", "conv1d", "--data", "heartbeats", "--out", "beats", "--steps", "40", "--quiet")
+    run = ("train", "classifier", "--from", "beats", "--data", "heartbeats")
+    figures = result(folder, *run, "--out", "rhythms", "--steps", "60", "--quiet")
+    assert 0.3 < figures["test_accuracy"] < 1
+    found = result(folder, "score", "heartbeats", "--model", "rhythms", "-o", "r.csv", "--force")
+    assert list(found["classes"]) == ["1", "2", "3", "4", "5"]
+    fails(folder, *run, "--normal", "1", says="leave it off", code=2)
+
+
+def test_a_row_of_an_unknown_class_is_named_with_its_file(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(folder / "some.npz", x=rng.uniform(0, 16, (40, 8, 8)), y=np.arange(40) % 2)
+    np.savez(folder / "val.npz", x=rng.uniform(0, 16, (9, 8, 8)), y=[0, 1, 0, 7, 1, 0, 1, 0, 1])
+    fails(
+        folder, "train", "classifier", "--from", "plain", "--data", "some.npz", "--val", "val.npz",
+        says="val.npz: row 3 has the label 7",
+    )  # fmt: skip
+
+
+def test_windows_of_a_row_stay_together_and_all_classes_are_in_both_parts() -> None:
+    held, kept = _split(10, 40, "0.3", 0, by_row=True)
+    assert sorted({*held, *kept}) == list(range(40))
+    assert len(held) == 12
+    assert not {i // 4 for i in held} & {i // 4 for i in kept}
+    ordered, _ = _split(10, 40, "0.3", 0, by_row=False)
+    assert ordered.tolist() == list(range(28, 40))
+
+
+def test_a_resumed_classifier_needs_no_other_run(folder: Path) -> None:
+    np.savez(folder / "own.npz", x=np.random.default_rng(0).uniform(0, 16, (60, 8, 8)), y=np.arange(60) % 3)
+    result(folder, "train", "dense", "--data", "own.npz", "--out", "gone", "--steps", "3", "--quiet")
+    result(folder, "train", "classifier", "--from", "gone", "--data", "own.npz", "--out", "on", "--epochs", "2", "-q")
+    before = aekit.load(str(folder / "on")).classify(np.ones((2, 8, 8)))[1]
+    shutil.rmtree(folder / "gone")
+    result(folder, "train", "--resume", "on", "--quiet")
+    np.testing.assert_array_equal(aekit.load(str(folder / "on")).classify(np.ones((2, 8, 8)))[1], before)
+
+
+def test_data_unlike_the_encoders_is_told_or_refused(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(folder / "loud.npz", x=rng.uniform(0, 4000, (40, 8, 8)), y=np.arange(40) % 2)
+    run = program(folder, "train", "classifier", "--from", "plain", "--data", "loud.npz", "--out", "l", "--steps", "2")
+    assert "the model was trained on 0 to 16" in run.stderr

@@ -108,7 +108,7 @@ def test_each_loss_moves_its_own_network_alone(loss: str) -> None:
     critic, generator = model.phases()  # type: ignore[operator]
     for phase, other in ((critic, model.generator), (generator, None)):
         model.zero_grad()
-        phase.loss(batch())["loss"].backward()
+        phase.loss(batch())["loss"].backward(inputs=phase.parameters)
         assert all(p.grad is not None for p in phase.parameters if p.dim() > 1)
         if other is not None:
             assert all(p.grad is None for p in other.parameters())
@@ -246,4 +246,7 @@ def test_classes_are_needed_and_told(tmp_path: Path) -> None:
     fails(tmp_path, "train", "acgan", "--data", "x.npy", says="learns from labels")
     fails(tmp_path, "train", "acgan", "--data", "x.npy", "--labels", "one.npy", says="2 to 999 classes")
     aekit(tmp_path, "train", "gan", "--data", "x.npy", "--steps", "2", "--set", "width=4", "--quiet")
+    np.save(tmp_path / "large.npy", np.random.default_rng(0).random((30, 16, 16)).astype(np.float32))
+    fails(tmp_path, "train", "gan", "--data", "large.npy", "--set", "kernel_size=4", says="an odd number is needed")
+    fails(tmp_path, "train", "gan", "--data", "x.npy", "--corrupt", "gaussian:0.1", says="leave --corrupt", code=2)
     fails(tmp_path, "train", "gan", "--data", "x.npy", "--set", "loss=least", says="there are gan, wgan-gp")

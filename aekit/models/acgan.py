@@ -61,7 +61,13 @@ class ACGAN(nn.Module):
     def phases(self) -> list[Phase]:
         return [
             Phase("critic", list(self.critic.parameters()), self._critic_loss, pace=4.0),
-            Phase("generator", list(self.generator.parameters()), self._generator_loss, every=self.critic_steps),
+            Phase(
+                "generator",
+                list(self.generator.parameters()),
+                self._generator_loss,
+                every=self.critic_steps,
+                after=lambda: self.mean.update(self.generator),
+            ),
         ]
 
     def _drawn(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,7 +75,7 @@ class ACGAN(nn.Module):
         noise = torch.randn(len(x), self.generator.embedding.embedding_dim, device=x.device)
         return noise, torch.randint(self.classes, (len(x),), device=x.device)
 
-    def _judged(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _answers(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The critic's logits of being real (B,) and of the classes (B, classes)."""
         answers = self.critic(x).float()
         return answers[:, 0], answers[:, 1:]
@@ -77,8 +83,8 @@ class ACGAN(nn.Module):
     def _critic_loss(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.label is not None, "the workflow checks that there are labels"
         noise, wanted = self._drawn(batch.target)
-        on_real, class_of_real = self._judged(batch.target)
-        on_fake, class_of_fake = self._judged(fakes(self.generator, noise, wanted))
+        on_real, class_of_real = self._answers(batch.target)
+        on_fake, class_of_fake = self._answers(fakes(self.generator, noise, wanted))
         real = binary_cross_entropy_with_logits(on_real, torch.full_like(on_real, REAL))
         fake = binary_cross_entropy_with_logits(on_fake, torch.zeros_like(on_fake))
         classes = cross_entropy(class_of_real, batch.label) + cross_entropy(class_of_fake, wanted)
@@ -86,9 +92,8 @@ class ACGAN(nn.Module):
         return {"loss": real + fake + classes, "accuracy": accuracy}
 
     def _generator_loss(self, batch: Batch) -> dict[str, Tensor]:
-        self.mean.update(self.generator)
         noise, wanted = self._drawn(batch.x)
-        on_fake, class_of_fake = self._judged(self.generator(noise, wanted))
+        on_fake, class_of_fake = self._answers(self.generator(noise, wanted))
         real = binary_cross_entropy_with_logits(on_fake, torch.ones_like(on_fake))
         return {"loss": real + cross_entropy(class_of_fake, wanted)}
 

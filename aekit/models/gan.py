@@ -24,7 +24,8 @@ SMALL = 12  # the longest side of samples that are made by dense layers
 LAMBDA = 10.0  # weight of the gradient penalty of wgan-gp
 K, P = 2.0, 6.0  # factor and power of that of wgan-div
 SLOPE = 0.2  # of the critic's units below 0
-MEMORY = 0.999  # of the running mean, in steps of the generator
+MEMORY = 0.999  # of the running mean, a step of the generator
+HALF = 9  # steps after which a new one counts half: before the mean has a memory, it follows
 
 
 class GAN(nn.Module):
@@ -66,7 +67,13 @@ class GAN(nn.Module):
     def phases(self) -> list[Phase]:
         return [
             Phase("critic", list(self.critic.parameters()), self._critic_loss),
-            Phase("generator", list(self.generator.parameters()), self._generator_loss, every=self.critic_steps),
+            Phase(
+                "generator",
+                list(self.generator.parameters()),
+                self._generator_loss,
+                every=self.critic_steps,
+                after=lambda: self.mean.update(self.generator),
+            ),
         ]
 
     def _critic_loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -87,7 +94,6 @@ class GAN(nn.Module):
         return {"loss": penalty - distance, "distance": distance.detach(), "penalty": penalty.detach()}
 
     def _generator_loss(self, batch: Batch) -> dict[str, Tensor]:
-        self.mean.update(self.generator)
         z = torch.randn(len(batch.x), self.latent, device=batch.x.device)
         on_fake = self.critic(self.generator(z)).float()
         return {"loss": nn.functional.softplus(-on_fake).mean() if self.loss == "gan" else -on_fake.mean()}
@@ -109,31 +115,35 @@ def contestants(
     make its slope at one sample depend on the others.
     """
     channels, *size = sample_shape
+    if kernel_size is not None and kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size={kernel_size}: an odd number is needed")
     if max(size) <= SMALL:
-        widths = hidden or (8 * width, 4 * width)
-        made: list[nn.Module] = []
-        judged: list[nn.Module] = [nn.Flatten()]
+        widths = (8 * width, 4 * width) if hidden is None else hidden
+        generator: list[nn.Module] = []
+        critic: list[nn.Module] = [nn.Flatten()]
         values = math.prod(sample_shape)
         for before, after in zip((latent, *widths[::-1]), widths[::-1], strict=False):
-            made += [nn.Linear(before, after), nn.BatchNorm1d(after), nn.ReLU()]
+            generator += [nn.Linear(before, after), nn.BatchNorm1d(after), nn.ReLU()]
         for before, after in zip((values, *widths), widths, strict=False):
-            judged += [nn.Linear(before, after), nn.LeakyReLU(SLOPE)]
-        made += [nn.Linear(widths[0], values), ACTIVATIONS[output](), Reshape(*sample_shape)]
-        return Stack(*made), Stack(*judged, nn.Linear(widths[-1], answers))
+            critic += [nn.Linear(before, after), nn.LeakyReLU(SLOPE)]
+        generator += [nn.Linear(widths[0], values), ACTIVATIONS[output](), Reshape(*sample_shape)]
+        return Stack(*generator), Stack(*critic, nn.Linear(widths[-1], answers))
     dims = len(size)
     kernel_size = kernel_size or (9 if dims == 1 else 3)
     stages = min(5, max(1, math.ceil(math.log2(max(size) / 7))))
-    widths = hidden or tuple(min(width * 2**i, 8 * width) for i in range(stages))
+    widths = tuple(min(width * 2**i, 8 * width) for i in range(stages)) if hidden is None else hidden
+    if not widths:
+        raise ValueError("hidden names no width, and there is no convolution without one")
     sizes = strided_sizes(tuple(size), len(widths))
     norm = nn.BatchNorm1d if dims == 1 else nn.BatchNorm2d
     inner = (widths[-1], *sizes[-1])
-    made = [nn.Linear(latent, math.prod(inner)), Reshape(*inner), norm(widths[-1]), nn.ReLU()]
-    judged = []
+    generator = [nn.Linear(latent, math.prod(inner)), Reshape(*inner), norm(widths[-1]), nn.ReLU()]
+    critic = []
     for i, (outer, inward) in enumerate(zip((channels, *widths), widths, strict=False)):
-        judged += [conv(dims, outer, inward, kernel_size, stride=2), nn.LeakyReLU(SLOPE)]
+        critic += [conv(dims, outer, inward, kernel_size, stride=2), nn.LeakyReLU(SLOPE)]
         up = conv_transpose(inward, outer, kernel_size + kernel_size % 2, (sizes[i + 1], sizes[i]), stride=2)
-        made[4:4] = [up, norm(outer), nn.ReLU()] if i else [up, ACTIVATIONS[output]()]  # in reverse order
-    return Stack(*made), Stack(*judged, nn.Flatten(), nn.Linear(math.prod(inner), answers))
+        generator[4:4] = [up, norm(outer), nn.ReLU()] if i else [up, ACTIVATIONS[output]()]  # in reverse order
+    return Stack(*generator), Stack(*critic, nn.Flatten(), nn.Linear(math.prod(inner), answers))
 
 
 @torch.no_grad()
@@ -162,7 +172,7 @@ class RunningMean(nn.Module):
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         self.updates += 1
-        share = torch.clamp(9 / (9 + self.updates), min=1 - MEMORY)
+        share = torch.clamp(HALF / (HALF + self.updates), min=1 - MEMORY)
         for own, other in zip(self.module.state_dict().values(), module.state_dict().values(), strict=True):
             if own.is_floating_point():
                 own.lerp_(other, share)

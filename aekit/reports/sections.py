@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
+from aekit.objectives import PENALTIES
 from aekit.picks import KINDS, TOLERANCE, Pick
 from aekit.records import Kind
 from aekit.reports.charts import (
@@ -160,21 +161,25 @@ def training_section(
     pca_error: float | None = None,
     pca_components: int | None = None,
     loss_is: str | None = None,
+    error_is: str = "mean squared error",
 ) -> Section:
     """How the training went, from rows of metrics.csv; the error of PCA with so many components is the line to beat.
 
-    `loss_is` says what the training loss is where it is of another kind than the validation error, a mean square.
+    `loss_is` says what the training loss is where it is of another kind than the validation error, which `error_is`.
     """
-    epochs, train, val, penalty, seconds, speed = (
+    epochs, train, val, seconds, speed = (
         np.array([_float(row.get(key)) for row in metrics])
-        for key in ("epoch", "train_loss", "val_error", "penalty", "seconds", "samples_per_second")
+        for key in ("epoch", "train_loss", "val_error", "seconds", "samples_per_second")
     )
     best = np.flatnonzero(epochs == best_epoch)[:1]
     best_error = float(val[best[0]]) if best.size else math.nan
     marked = ("best epoch", float(epochs[best[0]]), best_error) if math.isfinite(best_error) else None
     level = None if pca_error is None else ("PCA", float(pca_error))
     loss, error = ("training loss", epochs, train, GREY), ("validation error", epochs, val, BLUE)
-    penalised = bool(np.any(np.abs(np.nan_to_num(penalty)) > 0))
+    named = {key: np.array([_float(row.get(key)) for row in metrics]) for key in ("penalty", *PENALTIES)}
+    penalties = [(key, epochs, values, hue) for (key, values), hue in zip(named.items(), HUES, strict=False)]
+    penalties = [curve for curve in penalties if np.any(np.abs(np.nan_to_num(curve[2])) > 0)]
+    penalised = bool(penalties)
     text = _count(len(metrics), "epoch")
     text += f" in {number(float(np.nansum(seconds)))} seconds" if np.isfinite(seconds).any() else ""
     text += f", {number(round(float(np.nanmedian(speed))))} samples a second." if np.isfinite(speed).any() else "."
@@ -195,7 +200,7 @@ def training_section(
     note = "" if pca_components is None else f"PCA has {_count(pca_components, 'component')}."
     if penalised or loss_is is not None:
         pictures = [
-            Picture(curve_figure([error], "mean squared error", level, marked), "Validation error", note),
+            Picture(curve_figure([error], error_is, level, marked), "Validation error", note),
             Picture(
                 curve_figure([loss], "loss"),
                 "Training loss",
@@ -205,7 +210,10 @@ def training_section(
     else:
         pictures = [Picture(curve_figure([loss, error], "error", level, marked), "Loss by epoch", note)]
     if penalised:
-        pictures.append(Picture(curve_figure([("penalty", epochs, penalty, ORANGE)], "penalty"), "Penalty"))
+        pictures += [
+            Picture(curve_figure([curve], "penalty"), "Penalty" if curve[0] == "penalty" else f"Penalty {curve[0]}")
+            for curve in penalties
+        ]
     return Section("Training", text, pictures)
 
 

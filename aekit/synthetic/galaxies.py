@@ -101,7 +101,7 @@ class Disc(NamedTuple):
 
 
 def galaxies(part: str, seed: int, count: int, size: str = "128") -> Record:
-    """`count` pictures (count, H, W, 3), uint8, H and W `size`, labelled with CLASSES, each as often."""
+    """`count` pictures (count, H, W, 3), uint8, H and W `size`, labelled with CLASSES, each with the same chance."""
     side = int(size)
     pictures = np.empty((count, side, side, 3), np.uint8)
     labels = np.empty(count, np.array(CLASSES).dtype)

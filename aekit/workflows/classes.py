@@ -40,8 +40,9 @@ def write_classes(
     if truth is not None and (truth >= 0).any():
         known = truth >= 0
         figures["accuracy"] = round(float((found == truth)[known].mean()), 4)
-        if not known.all():
-            talk.say(f"{(~known).sum()} samples have a label that training had not; the accuracy leaves them out")
+    if truth is not None and (truth < 0).any():
+        known_names = ", ".join(trained.classes[:20])
+        talk.say(f"{(truth < 0).sum()} samples have a label that training had not ({known_names}): not judged")
     columns: dict[str, Any] = {"row": row, "class": names[found], "probability": np.round(probability, 6)}
     if record.labels is not None:
         columns["label"] = record.labels[row]

@@ -24,7 +24,7 @@ from aekit.inference import Run, Seen, check_fits, default_run, takes_signals
 from aekit.layers import for_use
 from aekit.records import Record, times
 from aekit.trained import TrainedModel
-from aekit.training import finds_picks, reconstructs
+from aekit.training import classifies, finds_picks, reconstructs
 from aekit.windows import ratio
 
 RUNS = Path("runs")
@@ -260,7 +260,7 @@ def _finished(trained: TrainedModel, verb: str) -> bool:
     if not trained.figures:
         return False
     if verb == "score":
-        return trained.calibration is not None or finds_picks(trained.network)
+        return trained.calibration is not None or finds_picks(trained.network) or classifies(trained.network)
     return verb != "generate" or trained.mixture is not None or hasattr(trained.network, "prior")
 
 

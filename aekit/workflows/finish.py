@@ -17,7 +17,15 @@ from aekit.inference import scores_of
 from aekit.objectives import zeros
 from aekit.records import Output
 from aekit.trained import Mixture, TrainedModel
-from aekit.training import TrainSettings, classifies, evaluate, is_judged, predicts_hidden, reconstructs
+from aekit.training import (
+    TrainSettings,
+    classifies,
+    evaluate,
+    is_judged,
+    precision_context,
+    predicts_hidden,
+    reconstructs,
+)
 from aekit.workflows.training_data import Parts
 
 LATENT_ROWS = 10_000  # for the mixture
@@ -65,9 +73,9 @@ def finish(
     if parts.test is not None and is_judged(network):
         figures["test_error"] = evaluate(network, parts.test.to(where), settings, corruption)
     if classifies(network):
-        figures["val_accuracy"] = _accuracy(network, val)
+        figures["val_accuracy"] = _accuracy(network, val, settings.precision)
         if parts.test is not None:
-            figures["test_accuracy"] = _accuracy(network, parts.test.to(where))
+            figures["test_accuracy"] = _accuracy(network, parts.test.to(where), settings.precision)
     if z is not None and "generate" in network.verbs:  # type: ignore[operator]
         labels = None if some.labels is None else some.labels.cpu().numpy()
         trained.mixture = fit_mixture(z.float().cpu().numpy(), labels)
@@ -90,12 +98,14 @@ def _latents(trained: TrainedModel, rows: Rows) -> torch.Tensor | None:
     return torch.cat(parts)
 
 
-def _accuracy(network: torch.nn.Module, rows: Rows) -> float:
+def _accuracy(network: torch.nn.Module, rows: Rows, precision: str) -> float:
     right = 0
     for start in range(0, len(rows), 1000):
         batch = rows.batch(torch.arange(start, min(start + 1000, len(rows)), device=rows.x.device))
         assert batch.label is not None, "the workflow checks that there are labels"
-        right += int((network(batch.x).x_hat.argmax(dim=1) == batch.label).sum())
+        with precision_context(precision, rows.x.device):
+            found = network(batch.x).x_hat.argmax(dim=1)
+        right += int((found == batch.label).sum())
     return right / len(rows)
 
 

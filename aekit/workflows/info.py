@@ -46,7 +46,7 @@ def _model(thing: str) -> dict[str, Any]:
         "sampling_rate": trained.sampling_rate,
         "parameters": count_parameters(trained.network),
         "normalisation": trained.normalisation.describe(),
-        "error": trained.error,
+        "error": None if hasattr(trained.network, "phases") else trained.error,
         "corruption": ", ".join(trained.corruption) or None,
         "normal_classes": None if trained.normal is None else ", ".join(trained.normal),
         "calibration_rows": None if calibration is None else len(calibration),

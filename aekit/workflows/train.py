@@ -17,7 +17,6 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from aekit import checkpoint, recipes
-from aekit.batches import Rows
 from aekit.corruptions import Corruption, Records, parse_corruption
 from aekit.errors import AekitError, UsageError
 from aekit.files import check_free, whole
@@ -28,19 +27,30 @@ from aekit.objectives import ERRORS, parse_penalties
 from aekit.records import times
 from aekit.settings import is_a, words
 from aekit.trained import TrainedModel
-from aekit.training import PRECISIONS, Epoch, TrainSettings, classifies, finds_picks, fit, mix, steps_in_epoch
+from aekit.training import (
+    PRECISIONS,
+    Epoch,
+    TrainSettings,
+    classifies,
+    finds_picks,
+    fit,
+    is_judged,
+    mix,
+    steps_in_epoch,
+)
 from aekit.workflows import common
 from aekit.workflows.common import CONFIG_FILE, MODEL_FILE, Clock, Talk
 from aekit.workflows.finish import finish
-from aekit.workflows.training_data import MOST_CLASSES, Parts, open_parts
+from aekit.workflows.training_data import Parts, open_parts
 from aekit.workflows.training_report import Stages, sample_sheet, show_layers, training_page
 
 RESUME_FILE = "resume.safetensors"
 METRICS_FILE = "metrics.csv"
 REPORT_FILE = "report.html"
 FILES = (MODEL_FILE, RESUME_FILE, METRICS_FILE, REPORT_FILE)
-SAMPLES_FOLDER = "samples"  # what a model with a prior generates from the same latents after each epoch
+SAMPLES_FOLDER = "samples"  # what networks that compete generate from the same latents
 LINES = 25  # told of a run, however many epochs
+SHEETS = 100  # of samples, likewise
 COLUMNS = ("epoch", "train_loss", "val_error", "best", "penalty", "seconds", "samples_per_second")
 OBJECTIVE = {"error", "beta", "beta_warmup", "penalty"}  # what a network with phases of its own has no use for
 TRAINING_OPTIONS = tuple(f.name for f in fields(TrainSettings))
@@ -89,19 +99,11 @@ def train(
     where = pick_device(device)
     common.use_kernels(kernels)
 
-    start = common.load_model(str(data_options["start"])) if "start" in data_options else None
-    fine_tunes = classifies(MODELS[chosen.model])
-    if fine_tunes:
-        model_settings |= _encoder(recipe, start)
-    parts = open_parts(
-        data,
-        data_options,
-        settings.seed,
-        chosen,
-        getattr(MODELS[chosen.model], "each_channel", False),
-        start.normalisation if start is not None and fine_tunes else None,
-        talk,
-    )
+    start = _start(chosen.model, data_options, resume)
+    encoder = start if classifies(MODELS[chosen.model]) else None
+    if encoder is not None:
+        model_settings |= _encoder(encoder)
+    parts = open_parts(data, data_options, settings.seed, chosen, MODELS[chosen.model], encoder, talk)
     if "epochs" not in options and settings.steps is None:
         settings = _enough_epochs(settings, chosen, len(parts.train), talk)
     sample_shape = tuple(parts.train_raw.shape[1:])
@@ -117,7 +119,6 @@ def train(
             "value per row: the point at which P or S arrives, -1 where there is none"
         )
     if getattr(MODELS[chosen.model], "learns_classes", False):
-        _check_classes(recipe, data, parts.classes, judged)
         model_settings["classes"] = len(parts.classes or ())
     corruption = parse_corruption(chain, sample_shape, parts.record.sampling_rate)
     output = "none" if model_settings.get("activation") == "none" else parts.normalisation.output
@@ -174,6 +175,8 @@ def train(
             del told[name]
         if hasattr(network, "phases"):
             told = {name: value for name, value in told.items() if name not in OBJECTIVE}
+        if not is_judged(network):
+            del told["corrupt"], told["patience"]
         common.write_json(run / CONFIG_FILE, {"recipe": recipe, "data": data, "options": told})
     parameters = count_parameters(network)
     if augment not in ("", "None", "none"):
@@ -230,6 +233,12 @@ def _resolve(
             )
     if hasattr(MODELS[chosen.model], "phases") and OBJECTIVE & set(options):
         raise UsageError(f"the recipe {name} has a loss of its own: leave --error, --beta and --penalty off")
+    if not is_judged(MODELS[chosen.model]) and {"corrupt", "patience"} & set(options):
+        raise UsageError(
+            f"the recipe {name} has no error to corrupt for or to wait on: leave --corrupt, --patience off"
+        )
+    if training.get("penalty") == ("none",):
+        training["penalty"] = ()
     settings = TrainSettings(**training)
     _check_training(settings)
     _check_penalties(name, settings, {**known, **chosen.settings, **model})
@@ -324,22 +333,6 @@ def _new_run(recipe: str, data: str, out: str | None, force: bool) -> Path:
     return run
 
 
-def _check_classes(recipe: str, data: str, classes: tuple[str, ...] | None, judged: Sequence[Rows]) -> None:
-    """Raises AekitError where the rows do not have a label each, of at least two classes."""
-    if classes is None:
-        raise AekitError(f"{data}: the recipe {recipe} learns from labels, and there are none; name them with --labels")
-    if not 2 <= len(classes) < MOST_CLASSES:
-        raise AekitError(
-            f"{data}: the recipe {recipe} takes 2 to {MOST_CLASSES - 1} classes, the labels have {len(classes)}; "
-            "name other labels with --labels"
-        )
-    for rows in judged:
-        if rows.labels is None or bool((rows.labels < 0).any()):
-            raise AekitError(
-                f"{data}: rows held out or of the test part have no label, or one that no training row has; add them"
-            )
-
-
 def _digest(parts: Parts, corruption: Corruption) -> str:
     """Of every value that training and validation read."""
     digest = hashlib.blake2b(digest_size=16)
@@ -366,10 +359,20 @@ def _check_resumable(state: Mapping[str, Any], keep: Mapping[str, Any], data: st
             raise AekitError(f"{run}: its {name}: {was}, now: {keep[name]}; {say.format(was)}")
 
 
-def _encoder(recipe: str, start: TrainedModel | None) -> dict[str, Any]:
-    """The settings by which a model that fine-tunes builds the encoder of the one it starts from."""
-    if start is None:
-        raise UsageError(f"the recipe {recipe} goes on from a trained model: name its run with --from")
+def _start(model: str, options: Mapping[str, Any], resume: str | None) -> TrainedModel | None:
+    """The model to start from, for a classifier that goes on the run itself; None where nothing of it is needed."""
+    begun = Path(resume) / MODEL_FILE if resume is not None else None
+    if begun is not None and (begun.exists() or not classifies(MODELS[model])):
+        return common.load_model(str(begun)) if classifies(MODELS[model]) else None
+    if "start" in options:
+        return common.load_model(str(options["start"]))
+    if classifies(MODELS[model]):
+        raise UsageError(f"the recipe {model} goes on from a trained model: name its run with --from")
+    return None
+
+
+def _encoder(start: TrainedModel) -> dict[str, Any]:
+    """The settings by which a classifier builds the encoder of the model it starts from."""
     common.check_serves(start, "embed")
     if classifies(start.network):
         return {name: start.settings[name] for name in ("encoder", "encoder_settings")}
@@ -420,7 +423,8 @@ def _loop(
             if epoch.is_best:
                 checkpoint.save(trained, run / MODEL_FILE)
             stages.add(epoch.number, epochs)
-            if hasattr(trained.network, "prior"):
+            is_sheet = epoch.number in (1, epochs) or epoch.number % math.ceil(epochs / SHEETS) == 0
+            if is_sheet and not is_judged(trained.network):
                 _write_sheet(trained, run / SAMPLES_FOLDER / f"epoch-{epoch.number:04}.png")
             more = {**keep, "history": history, "pictures": stages.pictures}
             checkpoint.save_resume({**epoch.state(), **more}, run / RESUME_FILE)

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from aekit.batches import Normalisation, Rows, choose_normalisation, chunks, read_all, to_rows
 from aekit.errors import AekitError, UsageError
+from aekit.inference import Seen, check_fits
 from aekit.recipes import Recipe
 from aekit.records import Record, select, times
+from aekit.trained import TrainedModel
 from aekit.training import mix
 from aekit.windows import channels_alone, windows_of
 from aekit.workflows import common
@@ -20,7 +23,7 @@ from aekit.workflows.common import Talk
 
 HELD_OUT_ROWS = 3000  # at most, where no --val is given
 LONGEST_SERIES = 8192  # longer ones are cut into windows
-MOST_CLASSES = 1000  # kept in the model file
+KEPT_CLASSES = 1000  # in the model file
 
 
 @dataclass
@@ -45,15 +48,19 @@ def open_parts(
     options: Mapping[str, Any],
     seed: int,
     recipe: Recipe,
-    alone: bool,
-    normalisation: Normalisation | None,
+    network: type[nn.Module],
+    start: TrainedModel | None,
     talk: Talk,
 ) -> Parts:
-    """Training, validation and test rows, cut as the recipe asks for and normalised, in a given way or the data's own.
+    """Training, validation and test rows, cut as the recipe asks for and normalised.
 
-    Each channel is a row of its own (`alone`) where the model does.
+    They are as the kind of network needs them: each channel a row of its own, or with a class each. Where it goes on
+    from the encoder of `start`, they are cut and normalised as that one's were.
     """
     labels, target = options.get("labels"), options.get("target")
+    alone, learns = getattr(network, "each_channel", False), getattr(network, "learns_classes", False)
+    if learns and "normal" in options:
+        raise UsageError("--normal is for anomalies; this recipe learns all classes: leave it off")
     record = common.open_part(data, "train", labels, target)
     assert record is not None, "every data set has a training part"
     common.tell_gaps(record, talk)
@@ -62,17 +69,27 @@ def open_parts(
             f"{record.target.source}: a row has shape {times(record.target.sample_shape)}, the data's "
             f"{times(record.sample_shape)}; give a clean counterpart of each row"
         )
-    normal = common.parse_normal(options.get("normal"), data, record)
-    classes = None if record.labels is None else tuple(sorted(set(map(str, record.labels)))[:MOST_CLASSES])
+    normal = None if learns else common.parse_normal(options.get("normal"), data, record)
+    classes = None if record.labels is None else tuple(sorted(set(map(str, record.labels)))[:KEPT_CLASSES])
+    if learns:
+        _check_classes(record, classes)
     whole = _only_normal(record, normal, talk)
-    record = _cut(whole, options.get("window"), recipe.window, talk)
+    window = start.sample_shape[-1] if start is not None and start.windowed else None
+    record = _cut(whole, options.get("window", window), recipe.window, talk)
+    if start is not None:
+        check_fits(start, record)
     if alone:
         record = channels_alone(record)
     raw = read_all(record)
     if len(raw) < 2:
         raise AekitError(f"{record.source}: {len(raw)} row(s) to train on; at least 2 are needed, better hundreds")
-    if normalisation is None:
+    if start is None:
         normalisation = choose_normalisation(raw, record.kind, record.source, recipe.per_sample)
+    else:
+        normalisation = start.normalisation
+        seen = Seen()
+        seen.add(raw)
+        common.warn(seen, start, talk)
     talk.say(f"{record.source}: {len(raw)} rows of {times(raw.shape[1:])}, {record.kind}; {normalisation.describe()}")
     goal = None if record.target is None else read_all(record.target)
     rows = to_rows(raw, normalisation, goal, record.picks, class_places(record, classes))
@@ -82,15 +99,17 @@ def open_parts(
             raise AekitError(f"{options['val']}: with labels or targets in files of their own give --val as a share")
         outside = common.open_part(str(options["val"]), "train", labels, target)
     if outside is not None:
+        _check_known(outside, classes, learns)
         val = _to_rows(_only_normal(outside, normal, talk), normalisation, raw.shape[1:], classes, alone, talk)
         held, kept = np.zeros(0, dtype=np.int64), np.arange(len(rows))
     else:
-        held, kept = _split(len(rows), options.get("val"), seed, ordered=len(whole) != len(raw))
+        held, kept = _split(len(whole), len(rows), options.get("val"), seed, by_row=learns)
         val = rows.subset(torch.from_numpy(held))
         rows = rows.subset(torch.from_numpy(kept))
     test = common.open_part(data, "test", labels)
     test_rows = None
     if test is not None:
+        _check_known(test, classes, learns)
         test_rows = _to_rows(_only_normal(test, normal, talk), normalisation, raw.shape[1:], classes, alone, talk)
     return Parts(
         rows, val, test_rows, raw, record.labels, held, record, normalisation, classes, normal, len(whole) != len(raw)
@@ -103,6 +122,33 @@ def class_places(record: Record, classes: tuple[str, ...] | None) -> NDArray[np.
         return None
     place = {name: k for k, name in enumerate(classes)}
     return np.array([place.get(str(label), -1) for label in record.labels], np.int64)
+
+
+def _check_classes(record: Record, classes: tuple[str, ...] | None) -> None:
+    """Raises AekitError where rows are not of two classes at least."""
+    if classes is None:
+        raise AekitError(
+            f"{record.source}: this recipe learns from labels, and there are none; name them with --labels"
+        )
+    if not 2 <= len(classes) < KEPT_CLASSES:
+        raise AekitError(
+            f"{record.source}: this recipe takes 2 to {KEPT_CLASSES - 1} classes, the labels have {len(classes)}; "
+            "name other labels with --labels"
+        )
+
+
+def _check_known(record: Record, classes: tuple[str, ...] | None, learns: bool) -> None:
+    """Raises AekitError where classes are learnt and a row held out, or of the test part, has none of them."""
+    places = class_places(record, classes)
+    if not learns or (places is not None and (places >= 0).all()):
+        return
+    if record.labels is None or places is None:
+        raise AekitError(f"{record.source}: rows have no labels; add them as in the training data")
+    row = int((places < 0).argmax())
+    raise AekitError(
+        f"{record.source}: row {row} has the label {record.labels[row]}, which no training row has; remove such rows, "
+        "or add some to the training data"
+    )
 
 
 def _to_rows(
@@ -175,15 +221,20 @@ def _is_file(val: object) -> bool:
     return False
 
 
-def _split(count: int, val: object, seed: int, ordered: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _split(whole: int, count: int, val: object, seed: int, by_row: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows held out and rows kept, both in order: a fifth, at most 3,000, where no share is asked for.
 
-    Windows cut from records (`ordered`) are held out in one stretch at the end: neighbours look alike.
+    Windows cut from records, `count` from `whole` rows, are held out in one stretch at the end, for neighbours look
+    alike; or all those of some rows (`by_row`), so that classes in the order of the file are in both parts.
     """
+    if by_row and 1 < whole < count:
+        windows = np.arange(count).reshape(whole, -1)
+        held_rows, kept_rows = _split(whole, whole, val, seed, by_row)
+        return windows[held_rows].ravel(), windows[kept_rows].ravel()
     share = 0.2 if val is None else float(str(val))
     if not 0 < share < 1:
         raise UsageError(f"--val {val}: a share between 0 and 1, or a file")
     held = max(1, round(count * share))
     held = min(held, count - 1, HELD_OUT_ROWS if val is None else held)
-    order = np.arange(count) if ordered else np.random.default_rng(mix(seed, 4)).permutation(count)
+    order = np.arange(count) if whole != count else np.random.default_rng(mix(seed, 4)).permutation(count)
     return np.sort(order[count - held :]), np.sort(order[: count - held])

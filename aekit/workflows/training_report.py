@@ -13,7 +13,7 @@ from aekit.corruptions import Corruption, corrupt, split
 from aekit.layers import count_parameters
 from aekit.objectives import mse, parse_penalties
 from aekit.trained import TrainedModel
-from aekit.training import TrainSettings, mix, phases_of, predicts_hidden, reconstructs
+from aekit.training import TrainSettings, classifies, mix, phases_of, predicts_hidden, reconstructs
 from aekit.workflows.common import Talk
 from aekit.workflows.training_data import Parts
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from aekit.reports import Section
 
 SHOWN = 2000  # rows that the data section looks at
-DRAWN = 64  # samples of a grid, where there are no classes
-EACH = 8  # of each class, and of each epoch in the report
-MOST_CLASSES = 10  # of such a grid
+DRAWN = {"image": 64, "series": 8, "table": 8}  # samples of a sheet, where there are no classes
+EACH = 8  # of each class
+DRAWN_CLASSES = 10  # of a sheet
 SPARSE = ("l1", "kl")  # penalties under which the units are shown
 LOSSES = {"mse": "Mean squared error", "l1": "Mean absolute error", "bce": "Binary cross-entropy"}
 
@@ -116,7 +116,8 @@ class Stages:
         if reconstructs(self.trained.network):
             self.pictures[str(epoch)] = _given_back(self.trained.network, self.x, self.where)[0]
         if hasattr(self.trained.network, "prior"):
-            self.pictures[f"samples {epoch}"] = torch.from_numpy(drawn_samples(self.trained)[:EACH])
+            step = EACH if getattr(self.trained.network, "conditional", False) else 1  # one of each class
+            self.pictures[f"samples {epoch}"] = torch.from_numpy(drawn_samples(self.trained)[::step][:DRAWN_CLASSES])
 
 
 @torch.no_grad()
@@ -124,10 +125,10 @@ def drawn_samples(trained: TrainedModel) -> NDArray[np.float32]:
     """Samples (N, C, ...) in the data's units from noise that is the same in each call; EACH of the first classes."""
     network, generator = trained.network.eval(), torch.Generator().manual_seed(0)
     if getattr(network, "conditional", False):
-        classes = range(min(len(trained.classes or ()), MOST_CLASSES))
+        classes = range(min(len(trained.classes or ()), DRAWN_CLASSES))
         z = torch.cat([network.prior(EACH, generator, label) for label in classes])  # type: ignore[operator]
     else:
-        z = network.prior(DRAWN, generator)  # type: ignore[operator]
+        z = network.prior(DRAWN[trained.kind], generator)  # type: ignore[operator]
     x_hat = network.decode(z.to(next(network.parameters()).device)).float()  # type: ignore[operator]
     samples: NDArray[np.float32] = undo(x_hat, *trained.normalisation.constants(x_hat)).float().cpu().numpy()
     return samples
@@ -173,11 +174,12 @@ def training_page(
     rate, columns = trained.sampling_rate, parts.record.columns
     some = np.linspace(0, len(parts.train_raw) - 1, min(SHOWN, len(parts.train_raw))).astype(np.int64)
     pca = figures.get("pca_val_error"), figures.get("pca_components")
+    error_is = "cross-entropy" if classifies(trained.network) else "mean squared error"
     sections = [
         reports.data_section(
             parts.train_raw[some], parts.record.kind, parts.labels, rate, columns, some, len(parts.train_raw)
         ),
-        reports.training_section(history, figures["best_epoch"], *pca, _loss_is(trained)),
+        reports.training_section(history, figures["best_epoch"], *pca, _loss_is(trained), error_is),
     ]
     if reconstructs(trained.network):
         rows = one_per_class(parts.labels, len(parts.train_raw))
@@ -209,7 +211,9 @@ def _units(trained: TrainedModel, parts: Parts) -> "Section":
 
     batch = parts.val.batch(torch.arange(min(SHOWN, len(parts.val))))
     z = trained.network.encode(batch.x.to(next(trained.network.parameters()).device))  # type: ignore[operator]
-    names = None if batch.label is None else np.array(trained.classes)[batch.label.numpy()]
+    names = None
+    if batch.label is not None:
+        names = np.array([*(trained.classes or ()), "other"])[batch.label.numpy()]  # -1 is the last
     return reports.units_section(z.float().cpu().numpy(), names)
 
 
