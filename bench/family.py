@@ -4,7 +4,6 @@ Runs that lie in the folder already are taken as they are, so that one that stop
 results/ too.
 """
 
-import csv
 import time
 import warnings
 from collections.abc import Callable
@@ -14,10 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import RESULTS, Array, Row, row, rows_of, train
+from common import RESULTS, Array, Row, kept, row, rows_of
 from torch import Tensor, nn
 
-import aekit
 from aekit import diagnostics, generation, reports, workflows
 from aekit.batches import read_all
 from aekit.datasets import open_dataset
@@ -30,17 +28,6 @@ GENERATED = 2000
 WIDTH = 50  # latent values of the networks whose latents are probed, but those with a width of their own
 DIGIT_STEPS = {"gan": 4000, "acgan": 6000, "wgan-gp": 6000, "wgan-div": 6000}
 GALAXY_STEPS = {"gan": 4000, "acgan": 4000, "wgan-gp": 6000, "wgan-div": 6000}
-
-
-def kept(folder: Path, recipe: str, data: str, name: str, **options: Any) -> tuple[Any, str]:
-    """A trained model, from `folder` where it lies there, and the seconds and epochs of its training in words."""
-    place = folder / name
-    if not (place / "report.html").exists():
-        train(folder, recipe, data, name, **options)
-    with (place / "metrics.csv").open() as file:
-        epochs = list(csv.DictReader(file))
-    seconds = sum(float(line["seconds"]) for line in epochs)
-    return aekit.load(str(place)), f"{seconds:.0f} s, {len(epochs)} epochs"
 
 
 def draw(name: str, samples: Array, columns: int | None = None, titles: list[str] | None = None) -> None:
@@ -264,7 +251,9 @@ def latents(folder: Path) -> list[Row]:
         "mae": {"epochs": 3},
     }
     for recipe, options in runs.items():
-        run = f"mnist-{recipe}" if recipe in ("conv", "vae") else f"latents-{recipe}"  # those of `samples`
+        run = {"conv": "mnist-conv", "vae": "mnist-vae", "mae": "mae-mnist"}.get(
+            recipe, f"latents-{recipe}"
+        )  # of other subjects
         _, note = kept(folder, recipe, "mnist", run, **options)
         figures = workflows.embed(
             "mnist",

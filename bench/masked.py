@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from common import Array, Row, row, rows_of, train
+from common import Array, Row, kept, row, rows_of
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-import aekit
 from aekit.baseline import fit_pca
 from aekit.batches import as_tensor
 from aekit.datasets import open_dataset
@@ -24,21 +24,19 @@ SMALLER = 20, 50  # components of PCA, beside as many as the latent has
 def masked(folder: Path) -> list[Row]:
     """MNIST after a few minutes of training, and ECG5000 with all of its classes."""
     return [
-        *beside(folder, "mnist", epochs=5),
+        *beside(folder, "mnist", epochs=3),
         *beside(folder, "ecg5000", normal="1,2,3,4,5"),
     ]
 
 
-def beside(folder: Path, data: str, **options: object) -> list[Row]:
+def beside(folder: Path, data: str, **options: Any) -> list[Row]:
     """Errors of the hidden values of test rows, in the data's normalised units, and accuracies of a linear probe."""
-    figures = train(folder, "mae", data, f"mae-{data}", **options)
+    model, note = kept(folder, "mae", data, f"mae-{data}", **options)
     x, test = rows_of(data, "train"), rows_of(data, "test")[: PROBED[1]]
-    note = f"{figures['epochs']} epochs, {figures['seconds']:.0f} s, {figures['samples_per_second']} samples/s"
     found = hidden_errors(folder / f"mae-{data}", x, test)
     rows = [row(data, name, "error of hidden patches", value, note=note) for name, value in found.items()]
     rows.append(row(data, "mae", "error of hidden patches over the best mean's", _ratio(found), "< 1"))
     labels = [open_dataset(data, part).labels for part in ("train", "test")]  # type: ignore[arg-type, union-attr]
-    model = aekit.load(str(folder / f"mae-{data}"))
     latents = [model.embed(x[: PROBED[0]]), model.embed(test)]
     accuracy = probe(latents, labels)
     width = latents[0].shape[1]

@@ -31,23 +31,22 @@ LOSSES = {"mse": "Mean squared error", "l1": "Mean absolute error", "bce": "Bina
 
 
 def show_layers(trained: TrainedModel, settings: TrainSettings, parts: Parts, talk: Talk) -> dict[str, Any]:
-    """Shapes, parameters and multiply-adds per layer, and the memory of a step."""
-    layers: list[dict[str, Any]] = []
+    """Shapes, parameters and multiply-adds per layer, once through as in training, and the memory of a step."""
+    found: dict[str, dict[str, Any]] = {}
     hooks = []
 
     def note(name: str, module: torch.nn.Module) -> None:
         def hook(_: torch.nn.Module, inputs: Any, output: Any) -> None:
             first = output[0] if isinstance(output, tuple) else output
-            if any(layer["layer"] == name for layer in layers):
-                return  # several phases run it
-            layers.append(
+            found.setdefault(
+                name,
                 {
                     "layer": name,
                     "kind": type(module).__name__,
                     "output": list(first.shape[1:]),
                     "parameters": count_parameters(module),
                     "multiply_adds": _multiply_adds(module, inputs[0], first),
-                }
+                },
             )
 
         hooks.append(module.register_forward_hook(hook))
@@ -61,6 +60,7 @@ def show_layers(trained: TrainedModel, settings: TrainSettings, parts: Parts, ta
         phase.loss(batch)
     for hook in hooks:
         hook.remove()
+    layers = list(found.values())
     parameters = count_parameters(trained.network)
     activations = sum(math.prod(layer["output"]) for layer in layers) * 4 * settings.batch_size
     memory = {
