@@ -26,8 +26,8 @@ from aekit.workflows import Options
 
 GENERATED = 2000
 WIDTH = 50  # latent values of the networks whose latents are probed, but those with a width of their own
-DIGIT_STEPS = {"gan": 4000, "acgan": 6000, "wgan-gp": 6000, "wgan-div": 6000}
-GALAXY_STEPS = {"gan": 4000, "acgan": 4000, "wgan-gp": 6000, "wgan-div": 6000}
+DIGIT_STEPS = {"gan": 3000, "acgan": 6000, "wgan-gp": 4000, "wgan-div": 4000}
+GALAXY_STEPS = {"gan": 3000, "acgan": 4000, "wgan-gp": 6000, "wgan-div": 6000}
 
 
 def draw(name: str, samples: Array, columns: int | None = None, titles: list[str] | None = None) -> None:
@@ -218,7 +218,7 @@ def galaxies(folder: Path) -> list[Row]:
 
 def _large_vae(folder: Path) -> list[Row]:
     """Eight pictures held out over their reconstructions, and the way between two of them in eight pictures."""
-    model, note = kept(folder, "vae", "galaxies", "galaxies-vae", epochs=16, precision="bf16")
+    model, note = kept(folder, "vae", "galaxies", "galaxies-vae", epochs=10, precision="bf16")
     figures = model.trained.figures
     rows = [
         row("galaxies", "vae", "parameters", figures["parameters"], "49,277,252"),
@@ -247,7 +247,7 @@ def latents(folder: Path) -> list[Row]:
         "conv": {"epochs": 5, "latent": WIDTH},
         "vae": {"epochs": 10},
         "contractive": {"epochs": 5, "latent": WIDTH},
-        "sparse": {"epochs": 12},
+        "sparse": {"epochs": 8},
         "mae": {"epochs": 3},
     }
     for recipe, options in runs.items():
@@ -278,7 +278,7 @@ def _probed(recipe: str, figures: dict[str, Any], note: str) -> list[Row]:
 
 def _sparsity(folder: Path) -> list[Row]:
     """Mean activations of `sparse` on test digits, and what each unit answers to."""
-    model, note = kept(folder, "sparse", "mnist", "latents-sparse", epochs=12)
+    model, note = kept(folder, "sparse", "mnist", "latents-sparse", epochs=8)
     z = model.embed(rows_of("mnist", "test"))
     record = open_dataset("mnist", "test")
     assert record is not None
