@@ -25,7 +25,7 @@ def masked(folder: Path) -> list[Row]:
     """MNIST after a few minutes of training, and ECG5000 with all of its classes."""
     return [
         *beside(folder, "mnist", epochs=5),
-        *beside(folder, "ecg5000", normal="1,2,3,4,5"),
+        *beside(folder, "ecg5000", normal="1,2,3,4,5", steps=1000),
     ]
 
 
