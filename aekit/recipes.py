@@ -88,7 +88,13 @@ RECIPES: dict[str, Recipe] = {
         "vae",
         "variational, 500 hidden and 50 latent: generates from a prior",
         {},
-        {"epochs": 20, "batch_size": 128, "lr": 3e-3, "warmup": 0.2, "beta": 0.15},  # 1 allows a value a variance of 1/2: blurred
+        {
+            "epochs": 20,
+            "batch_size": 128,
+            "lr": 3e-3,
+            "warmup": 0.2,
+            "beta": 0.15,
+        },  # 1 allows a value a variance of 1/2: blurred
     ),
     "conv-vae": Recipe(
         "vae",
