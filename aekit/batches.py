@@ -154,7 +154,7 @@ def check_finite(rows: Array, start: int, record: Record) -> None:
     where = f"column {record.columns[place[0]]}" if record.columns else f"value {', '.join(map(str, place))}"
     raise AekitError(
         f"{record.source}: row {start + row}, {where} is {what} ({int(bad.any(axis=tuple(range(1, bad.ndim))).sum())} "
-        f"such rows in this part); remove those rows or fill in the values"
+        f"such rows in this part); remove those rows or fill in the values, as aekit denoise --mask nan does"
     )
 
 

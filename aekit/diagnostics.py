@@ -320,6 +320,21 @@ def diagnose(fake: Array, real: Array, features: Features, wanted: Places | None
     return Diagnosis(figures, distance, place, usual, covered, features.labelled)
 
 
+def verdicts(figures: dict[str, Any]) -> list[str]:
+    """What the figures of `diagnose` say in words, a line for each thing that is not as with real rows."""
+    lines = []
+    if figures["memorised"] > 5 * MEMORISED:
+        lines.append(f"copied: {figures['memorised']:.0%} of the samples are nearer to a real row than real rows are")
+    if figures["classes_covered"] < figures["classes"]:
+        lines.append(f"collapsed: {figures['classes_covered']} of {figures['classes']} classes are covered")
+    if "recall" in figures and figures["recall"] < 0.1 * figures.get("recall_floor", 1.0):
+        lines.append(
+            f"collapsed, or unlike real rows: they reach {figures['recall']:.0%} of these (recall), and then a "
+            f"precision of {figures['precision']:.2f} says little"
+        )
+    return lines
+
+
 def _beside(fake: Floats, real: Floats, seed: int, suffix: str) -> dict[str, Any]:
     """Precision, recall and kernel inception distance, of as many rows as there are."""
     count = min(len(fake), len(real))

@@ -68,6 +68,8 @@ def _conditional(trained: TrainedModel) -> bool:
 
 
 def _without_mixture(trained: TrainedModel) -> str:
+    if _conditional(trained):
+        return "leave --prior off: its own knows the classes"
     if hasattr(trained.network, "prior"):
         return "leave --prior and --label off, or train the recipe acgan for classes"
     return "the recipe vae can generate, or train this one again"

@@ -67,6 +67,8 @@ class Seen:
         if trained.kind == "table" or trained.normalisation.kind == "sample":
             return None  # whose columns, or rows, have a range each
         low, high = trained.normalisation.low, trained.normalisation.high
+        if trained.normalisation.kind == "range":
+            low = min(low, trained.normalisation.offset[0])  # black is no surprise in pictures that were never quite so
         slack = 0.01 if trained.normalisation.kind == "range" else 0.5
         width = high - low
         if self.low >= low - slack * width and self.high <= high + slack * width:

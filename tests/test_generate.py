@@ -123,7 +123,7 @@ def test_what_does_not_fit_the_model_is_told_in_one_line(lab: Path, tmp_path: Pa
         ("conv", ("--data", "few.npy"), "9 rows are too few"),
         ("conv", ("--from", "nan.npy", "-o", "nan.npy", "--force"), "is the input itself"),
         ("series", ("-o", "folder"), "only images are written as a folder"),
-        ("table", ("-o", "x.wav"), "needs a whole sampling rate"),
+        ("table", ("-o", "x.wav"), "sound is of series with a sampling rate"),
     ):
         out = () if "-o" in words else ("-o", "o.npy")
         fails(tmp_path, "generate", "--model", str(lab / run), *words, *out, says=says)

@@ -1,12 +1,9 @@
 """Auxiliary classifier GAN, Odena, Olah & Shlens 2017, arXiv:1610.09585: the critic also tells the class.
 
-The generator is given the product of noise and its class's embedding, which is the latent here: what `prior` draws for
-a class, and what lies between two classes. The noise is Gaussian about 1; about 0, as in public programs, the spread of
-a latent alone tells its class, which the generator is slow to read.
-
-The critic's target for real samples is 0.9 (Salimans et al. 2016, arXiv:1606.03498, section 3.4), its learning rate
-four times the generator's, which moves in each fifth step; the recipe moves it in each, as Zhang et al. 2019,
-arXiv:1805.08318, do.
+The generator is given the product of Gaussian noise and its class's embedding, which is the latent here: what `prior`
+draws for a class, and what lies between two classes. The critic's target for real samples is 0.9 (Salimans et al. 2016,
+arXiv:1606.03498, section 3.4), its learning rate four times the generator's. The published generator moves in each
+fifth step; the recipe moves it in each, as Zhang et al. 2019, arXiv:1805.08318, do.
 
 Corrected: public programs feed probabilities into the cross-entropy of the class, which expects logits.
 """
@@ -55,7 +52,7 @@ class ACGAN(nn.Module):
         else:
             labels = torch.full((count,), label)
         scale: Tensor = self.mean.module.embedding.weight.cpu()[labels]  # type: ignore[index, union-attr]
-        return scale * (1 + torch.randn(scale.shape, generator=generator))
+        return scale * torch.randn(scale.shape, generator=generator)
 
     def forward(self, x: Tensor) -> Output:
         """As many samples as x has, of classes and latents drawn at random."""
@@ -75,7 +72,7 @@ class ACGAN(nn.Module):
 
     def _drawn(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Noise (B, D) and classes (B,)."""
-        noise = 1 + torch.randn(len(x), self.generator.embedding.embedding_dim, device=x.device)
+        noise = torch.randn(len(x), self.generator.embedding.embedding_dim, device=x.device)
         return noise, torch.randint(self.classes, (len(x),), device=x.device)
 
     def _answers(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -103,7 +103,8 @@ def nearest_section(
         for i in range(0, len(order), across):
             rows = [[paint(part[k], limits, most) for k in order[i : i + across]] for part in (samples, nearest)]
             note = f"Rows {', '.join(f'{places[k]:,}' for k in order[i : i + across])}."
-            pictures.append(Picture(picture_rows(rows, (), ["sample", "real"]), "Nearest real rows", note))
+            title = "The nearest" if i == 0 else "The farthest" if i + across >= len(order) else "Between them"
+            pictures.append(Picture(picture_rows(rows, (), ["sample", "real"]), title, note))
     else:
         for k in order:
             curves = [Curve(nearest[k], *INPUT), Curve(samples[k], BLUE)]

@@ -239,7 +239,7 @@ def classes_section(
         right = probability[known][truth[known] == found[known]], probability[known][truth[known] != found[known]]
         groups = [("right", right[0], BLUE), ("wrong", right[1], RED)]
         drawn = [group for group in groups if len(group[1])]
-        pictures.append(Picture(score_histograms(drawn, None), "Probability of the class found"))
+        pictures.append(Picture(score_histograms(drawn, None, "probability"), "Probability of the class found"))
     return Section("Classes", f"{_count(len(found), 'sample')}, {len(names)} classes.", pictures)
 
 

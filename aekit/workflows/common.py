@@ -270,7 +270,9 @@ def check_serves(trained: TrainedModel, verb: str) -> None:
     if verb == "fill" and (hasattr(trained.network, "fill") or reconstructs(trained.network)):
         return
     if verb not in verbs:  # type: ignore[operator]
-        raise AekitError(f"{trained.source}: the model {trained.model} does not {verb}; it serves {', '.join(verbs)}")  # type: ignore[arg-type]
+        more = ", and denoise --mask" if hasattr(trained.network, "fill") else ""
+        served = ", ".join(verbs) + more  # type: ignore[arg-type]
+        raise AekitError(f"{trained.source}: the model {trained.model} does not {verb}; it serves {served}")
 
 
 def suggest(record: Record, verb: str) -> str:

@@ -13,7 +13,7 @@ from aekit.errors import AekitError, UsageError
 from aekit.files import together, whole
 from aekit.records import Record, record_of
 from aekit.trained import TrainedModel
-from aekit.training import reconstructs
+from aekit.training import predicts_hidden, reconstructs
 from aekit.workflows import analyses, common
 from aekit.workflows.analyses import Embedded, Kept
 from aekit.workflows.common import Clock, Options, Talk
@@ -208,7 +208,9 @@ def _run(embedded: Embedded, run: inference.Run, talk: Talk, writer: formats.Wri
     def add(errors: list[NDArray[np.float32]]) -> None:
         total[:] += [batch.sum(dtype=np.float64) for batch in errors]
 
-    on_errors = add if writer is not None and reconstructs(trained.network) else None
+    on_errors = (
+        add if writer is not None and reconstructs(trained.network) and not predicts_hidden(trained.network) else None
+    )
     with talk.track("rows", len(record)) as bar:
         for z in inference.embed(trained, record, run, seen, bar, on_errors):
             if not np.isfinite(z).all():

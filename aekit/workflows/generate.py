@@ -75,7 +75,9 @@ class Words:
         elif self.along is not None and self.data is not None and self.about is None:
             wrong = "--along with --data needs --about ROW, the row that it goes through"
         elif self.count is not None and not (draws and self.along is None):
-            wrong = "--count is of samples that are drawn; leave it off, or say --steps"
+            wrong = "--count is of samples that are drawn: leave it off" + (
+                ", or say --steps" if self.on_a_path else ""
+            )
         elif self.label is not None and not (draws and self.along is None):
             wrong = "--label is of samples that are drawn, alone or at both ends of --between without --data"
         elif self.prior is not None and not draws:
@@ -110,6 +112,11 @@ def generate(
         trained, run = common.find_model(words.data, record, "generate", options, talk)
     if as_folder and trained.kind != "image":
         raise AekitError(f"{out}: only images are written as a folder, these are {trained.kind}; name a .npy file")
+    if path.suffix.lower() == ".wav" and (trained.kind != "series" or trained.sampling_rate is None):
+        raise AekitError(
+            f"{out}: sound is of series with a sampling rate, and {trained.source} makes "
+            f"{'series without one' if trained.kind == 'series' else trained.kind}; name a .npy file"
+        )
     drawn = _latents(trained, run, words, record, options.seed, talk)
     form = _Form.of(path, as_folder, trained, drawn, words, talk)
     real = None if record is None or words.on_a_path else _real(trained, record, talk)
@@ -362,6 +369,8 @@ def _judge(
     fake, real = (_normalised(trained, part) for part in (samples, raw))
     features = diagnostics.fit_features(real, labels, options.seed, trained.kind)
     found = diagnostics.diagnose(fake, real, features, wanted, options.seed)
+    for line in diagnostics.verdicts(found.figures):
+        talk.say(line)
     found.figures["shares"] = dict(zip(_class_names(trained, found), found.coverage.shares.tolist(), strict=True))
     return found
 

@@ -200,6 +200,8 @@ def train(
     checkpoint.save(trained, run / MODEL_FILE)
     with whole(run / REPORT_FILE, force=True) as temporary:
         temporary.write_text(training_page(trained, settings, parts, history, stages.pictures, figures, corruption))
+    if (run / SAMPLES_FOLDER).exists():
+        figures["samples"] = str(run / SAMPLES_FOLDER)
     own, pca = figures["val_error"], figures.get("pca_val_error")
     if own is not None and pca is not None and own > pca:
         talk.say(f"error {own:.4g}, PCA's is {pca:.4g}: the model needs more --epochs, or another --lr or recipe")
@@ -282,8 +284,10 @@ def _check_training(settings: TrainSettings) -> None:
         wrong = "--lr is above 0, --weight-decay and --beta are not below"
     elif settings.patience is not None and settings.patience < 1:
         wrong = "--patience is at least 1"
-    elif not all(0 <= share < 1 for share in (settings.warmup, settings.beta_warmup, *settings.betas)):
-        wrong = "warmup, --beta-warmup and betas are shares, at least 0 and below 1"
+    elif not 0 <= settings.beta_warmup < 1:
+        wrong = f"--beta-warmup {settings.beta_warmup:g}: a share of the run, at least 0 and below 1"
+    elif not all(0 <= share < 1 for share in (settings.warmup, *settings.betas)):
+        wrong = "warmup and betas are shares, at least 0 and below 1"
     elif (settings.clip is not None and not settings.clip > 0) or settings.seed < 0:
         wrong = "clip is above 0, --seed is not below"
     if wrong is not None:

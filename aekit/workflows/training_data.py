@@ -12,7 +12,7 @@ from torch import nn
 
 from aekit.batches import Normalisation, Rows, choose_normalisation, chunks, read_all, to_rows
 from aekit.errors import AekitError, UsageError
-from aekit.inference import Seen, check_fits
+from aekit.inference import Seen
 from aekit.recipes import Recipe
 from aekit.records import Record, select, times
 from aekit.trained import TrainedModel
@@ -76,8 +76,12 @@ def open_parts(
     whole = _only_normal(record, normal, talk)
     window = start.sample_shape[-1] if start is not None and start.windowed else None
     record = _cut(whole, options.get("window", window), recipe.window, talk)
-    if start is not None:
-        check_fits(start, record)
+    rates = record.sampling_rate, None if start is None else start.sampling_rate
+    if start is not None and None not in rates and not np.isclose(rates[0] or 0, rates[1] or 0, rtol=1e-3):
+        raise AekitError(
+            f"{record.source}: sampling rate is {rates[0]:g} Hz, that of {start.source} {rates[1]:g} Hz; "
+            "resample the file"
+        )
     if alone:
         record = channels_alone(record)
     raw = read_all(record)
