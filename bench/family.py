@@ -26,7 +26,7 @@ from aekit.workflows import Options
 
 GENERATED = 2000
 WIDTH = 50  # latent values of the networks whose latents are probed, but those with a width of their own
-DIGIT_STEPS = {"gan": 3000, "acgan": 6000, "wgan-gp": 4000, "wgan-div": 4000}
+DIGIT_STEPS = {"gan": 2000, "acgan": 6000, "wgan-gp": 2500, "wgan-div": 2500}
 GALAXY_STEPS = {"gan": 3000, "acgan": 4000, "wgan-gp": 6000, "wgan-div": 6000}
 
 
