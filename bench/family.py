@@ -279,6 +279,8 @@ def latents(folder: Path) -> list[Row]:
 def _probed(recipe: str, figures: dict[str, Any], note: str) -> list[Row]:
     rows = []
     for classifier, found in figures["probe"].items():
+        if not isinstance(found, dict):
+            continue  # how many rows and folds
         rows.append(row("mnist", f"{recipe}-{figures['latent']}", f"accuracy, {classifier}", found["mean"], note=note))
         if "pca_mean" in found:
             rows.append(row("mnist", f"PCA-{figures['latent']}", f"accuracy, {classifier}", found["pca_mean"]))
