@@ -244,7 +244,8 @@ def phases_of(model: nn.Module, settings: TrainSettings, beta: Tensor) -> list[P
 
 
 def reconstructs(model: nn.Module | type[nn.Module]) -> bool:
-    return bool({"denoise", "score"} & set(model.verbs)) and not hasattr(model, "errors")  # type: ignore[arg-type]
+    verbs = getattr(model, "verbs", ())
+    return bool({"denoise", "score"} & set(verbs)) and not hasattr(model, "errors")
 
 
 def is_judged(model: nn.Module | type[nn.Module]) -> bool:
