@@ -21,7 +21,7 @@ from aekit.models import MODELS, build
 from aekit.trained import Mixture, TrainedModel
 
 FORMAT = 1  # of the model file
-RESUME_FORMAT = 2
+RESUME_FORMAT = 3
 _PLAIN = (
     *("recipe", "model", "settings", "sample_shape", "kind", "sampling_rate", "error", "corruption", "classes"),
     *("normal", "columns", "windowed", "precision", "data", "fingerprint", "figures"),
