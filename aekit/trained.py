@@ -39,6 +39,7 @@ class TrainedModel:
     precision: str = "fp32"
     data: str = ""  # what it was trained on, for people
     fingerprint: str = ""  # of the data, for machines
+    own_input: bool = False  # trained on what it is to be used on: it fits that file alone
     figures: dict[str, Any] = field(default_factory=dict)
     calibration: Tensor | None = None  # (K,), scores of rows held out of training
     pca: PCA | None = None

@@ -31,6 +31,7 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of all that is dr
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite outputs that exist.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Train on the input itself, whatever lies under runs/.")]
 Report = Annotated[str | None, typer.Option("--report", help="Also write this one-file HTML report.")]
 Labels = Annotated[
     str | None, typer.Option("--labels", help="Name of the labels in the file, or a file with one label per row.")
@@ -57,12 +58,15 @@ def options(
     seed: int = 0,
     force: bool = False,
     report: str | None = None,
+    fresh: bool = False,
 ) -> "Options":
     from aekit.workflows import Options
 
     check_where(device, kernels)
     check_choice("--precision", precision, ("fp32", "tf32", "bf16"))
-    return Options(model, device, kernels, precision, batch_size, seed, force, report)
+    if fresh and model is not None:
+        raise typer.BadParameter("trains a model, --model names one; leave one off", param_hint="--fresh")
+    return Options(model, device, kernels, precision, batch_size, seed, force, report, fresh)
 
 
 def check_where(device: str, kernels: str) -> None:

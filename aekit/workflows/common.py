@@ -58,6 +58,7 @@ class Options:
     seed: int = 0
     force: bool = False
     report: str | None = None
+    fresh: bool = False  # train on the input itself, whatever lies under runs/
 
 
 # --- data ------------------------------------------------------------------------------------------------------------
@@ -176,8 +177,17 @@ def newest_runs() -> list[Path]:
     return sorted(found, key=lambda p: p.stat().st_mtime_ns, reverse=True)
 
 
-def find_model(data: str, record: Record, verb: str, options: Options, talk: Talk) -> tuple[TrainedModel, Run]:
+def find_model(
+    data: str,
+    record: Record,
+    verb: str,
+    options: Options,
+    talk: Talk,
+    learn: Callable[[], TrainedModel] | None = None,
+) -> tuple[TrainedModel, Run]:
     """The model asked for, else the newest run under runs/ that fits the record and serves the verb, ready to run.
+
+    Where none fits, or a fresh one is asked for, `learn` trains one on the input itself.
 
     A run fits by itself where it was trained on such rows, or on windows of such; any other must be asked for. Raises
     AekitError where none fits; it names the two commands that help.
@@ -189,13 +199,15 @@ def find_model(data: str, record: Record, verb: str, options: Options, talk: Tal
         check_fits(trained, record, _as_signal(trained, verb))
         _tell_windows(trained, record, talk)
         return _ready(trained, options)
-    for path in newest_runs():
+    for path in [] if options.fresh else newest_runs():
         found = _load_if_fits(path, record, verb)
         if found is not None:
             rows = f"{record.source}: {len(record):,} rows of {times(record.sample_shape)}"
             talk.say(f"{rows}; model: {_run_of(found)}, the newest run that fits")
             _tell_windows(found, record, talk)
             return _ready(found, options)
+    if learn is not None:
+        return _ready(learn(), options)
     raise AekitError(
         f"{data}: no model under {RUNS}/ fits rows of shape {times(record.sample_shape)}; run "
         f"`aekit train {suggest(record, verb)} --data {data}`, then `aekit {_command(verb)} {data}` again, "
@@ -210,6 +222,8 @@ def _load_if_fits(path: Path, record: Record, verb: str) -> TrainedModel | None:
         check_fits(trained, record, _as_signal(trained, verb))
     except AekitError:
         return None
+    if trained.own_input:
+        return trained if trained.fingerprint == fingerprint(record) and _finished(trained, verb) else None
     # rows of another length hold, or fill, samples of the model too, but what they mean is known only where it was
     # trained on such windows, or where both tell their sampling rate, which is then the same
     told = record.sampling_rate is not None and trained.sampling_rate is not None
@@ -321,7 +335,7 @@ def load_ready(verb: str, options: Options, talk: Talk) -> tuple[TrainedModel, R
             check_serves(trained, verb)
         except AekitError:
             continue
-        if not _finished(trained, verb):
+        if trained.own_input or not _finished(trained, verb):
             continue
         talk.say(f"model: {_run_of(trained)}, the newest run that can {verb}")
         return _ready(trained, options)
