@@ -193,7 +193,7 @@ class Rows:
         target = x if self.target is None else self.target.index_select(0, index)
         picks = None if self.picks is None else pick_maps(self.picks.index_select(0, index), x.shape[-1])
         label = None if self.labels is None else self.labels.index_select(0, index)
-        return Batch(x, target, offset, scale, picks, label)
+        return Batch(x, target, offset, scale, picks, label, index)
 
     def error_unit(self, batch: Batch) -> Tensor | float:
         """What turns a normalised squared error into squared units of the training data's standard deviation."""

@@ -339,6 +339,8 @@ def probabilities(
 def scores_of(trained: TrainedModel, x: Tensor, precision: str) -> Tensor:
     """The score of each normalised sample (B, C, ...), (B,) in float32."""
     with precision_context(precision, x.device):
+        if hasattr(trained.network, "score"):  # one of its own
+            return trained.network.score(x)[0].float()  # type: ignore[operator,no-any-return]
         if hasattr(trained.network, "error"):  # it knows a way in which the reconstruction is never written
             return trained.network.error(x, x, trained.error)  # type: ignore[operator,no-any-return]
         output = trained.network(x)
@@ -347,8 +349,10 @@ def scores_of(trained: TrainedModel, x: Tensor, precision: str) -> Tensor:
 
 
 def _scores_and_map(trained: TrainedModel, x: Tensor, precision: str) -> list[Tensor]:
-    """The score of each sample and the error of each of its values, whose mean it is."""
+    """The score of each sample, and the error of each of its values, whose mean it is, or its part in the score."""
     with precision_context(precision, x.device):
+        if hasattr(trained.network, "score"):
+            return [found.float() for found in trained.network.score(x)]  # type: ignore[operator]
         output = trained.network(x)
     target = x if output.target is None else output.target
     error, x_hat = ERRORS[trained.error], output.x_hat.float()

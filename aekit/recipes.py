@@ -137,6 +137,14 @@ RECIPES: dict[str, Recipe] = {
         {"epochs": 10, "batch_size": 64, "lr": 1e-3, "weight_decay": 0.01},
         least_steps=1000,
     ),
+    "ensemble": Recipe(
+        "ensemble",
+        "small dense networks that withstand anomalies in their training data: what score trains by itself",
+        {},
+        {"epochs": 4, "batch_size": 256, "lr": 5e-3, "warmup": 0.05},
+        ("gaussian:0.2",),
+        least_steps=1000,
+    ),
     "lstm": Recipe(
         "lstm",
         "recurrent, embedding 128, L1 error: short series",

@@ -144,6 +144,7 @@ class Batch(NamedTuple):
     scale: Tensor
     picks: Tensor | None = None  # (B, 3, T), probability of detection, P and S at each time point, where they are known
     label: Tensor | None = None  # (B,), int64, the class by its place among the classes, where they are known
+    row: Tensor | None = None  # (B,), int64, places among the rows of training
 
 
 class Output(NamedTuple):

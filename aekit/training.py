@@ -133,7 +133,7 @@ def fit(
             metrics["val_error"] = float((errors * units).mean())
             is_lowest = lowest is None or float(errors.mean()) < float(lowest.mean())
             lowest, stale = (errors, 0) if lowest is None or is_lowest else (lowest, stale + 1)
-            is_best = is_tied(errors, lowest)
+            is_best = hasattr(model, "keeps_last") or is_tied(errors, lowest)
         metrics["best"] = float(is_best)
         metrics["seconds"] = time.perf_counter() - started
         metrics["samples_per_second"] = indices.numel() / trained_seconds

@@ -13,6 +13,7 @@ from aekit.models.classifier import Classifier
 from aekit.models.conv import Conv
 from aekit.models.deepdenoiser import DeepDenoiser
 from aekit.models.dense import Dense
+from aekit.models.ensemble import Ensemble
 from aekit.models.eqtransformer import EQTransformer
 from aekit.models.gan import GAN
 from aekit.models.lstm import LSTM
@@ -24,7 +25,13 @@ from aekit.models.wavedecompnet import WaveDecompNet
 from aekit.records import times
 from aekit.settings import is_a, words
 
-DERIVED = ("output", "classes", "encoder", "encoder_settings")  # settings that follow from the data, or another model
+DERIVED = (
+    "output",
+    "classes",
+    "encoder",
+    "encoder_settings",
+    "rows",
+)  # settings that follow from the data, or another model
 
 MODELS: dict[str, type[nn.Module]] = {
     "dense": Dense,
@@ -40,6 +47,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "acgan": ACGAN,
     "classifier": Classifier,
     "mae": MAE,
+    "ensemble": Ensemble,
 }
 
 

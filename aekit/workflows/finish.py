@@ -55,6 +55,8 @@ def finish(
     trained.network.eval()
     train = parts.train.to(where)
     some = train.subset(_some(len(train), LATENT_ROWS).to(where))
+    if hasattr(network, "settle"):
+        network.settle(train)  # type: ignore[operator]
     z = _latents(trained, some)
     if z is not None and reconstructs(network):
         values = math.prod(trained.sample_shape)

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -123,6 +124,8 @@ def train(
     corruption = parse_corruption(chain, sample_shape, parts.record.sampling_rate)
     output = "none" if model_settings.get("activation") == "none" else parts.normalisation.output
     model_settings["output"] = output
+    if "rows" in signature(MODELS[chosen.model].__init__).parameters:
+        model_settings["rows"] = len(parts.train)
     torch.manual_seed(mix(settings.seed, 3))
     network = channels_last(build(chosen.model, sample_shape, model_settings)).to(where)
     normalised = any(isinstance(module, _BatchNorm) for module in network.modules())
@@ -156,6 +159,8 @@ def train(
     if start is not None and resume is None:
         _start_from(network, start, sample_shape)
 
+    if hasattr(network, "prepare"):
+        network.prepare(parts.train.to(where))
     run = Path(resume) if resume is not None else _new_run(recipe, data, out, force)
     keep = {
         "rows": _digest(parts, corruption),

@@ -1,0 +1,192 @@
+"""Many small dense autoencoders side by side that learn what most rows have in common, some of them anomalous or not.
+
+Three kinds of members differ in the rows that they learn from:
+- "core": the half of the rows that is best reconstructed, first the half next to the median: least trimmed squares
+  (Rousseeuw 1984, doi:10.1080/01621459.1984.10477105) for autoencoders; it withstands anomalies up to half of the rows;
+- "grown": a dense half of the rows, then all whose error is like that of those rows, as in a forward search (Atkinson
+  & Riani 2000); it takes in groups of normal rows that lie apart, and leaves out what lies alone;
+- "all": every row.
+Each member sees every other row (two members of a kind share them out), so that a row is judged by members that have
+not learnt it. Beside them stands the plainest autoencoder, which gives back the median.
+
+How far a member's error lies above its usual one is told in units of the spread of its usual errors, log(error) being
+close to normal; the score is the root mean square of these distances over the kinds, beyond one on a scale that grows
+as a logarithm: no kind outvotes the others. Which rows a member learns from, and the scale, are our own choice.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from aekit.batches import Rows
+from aekit.layers import ACTIVATIONS
+from aekit.objectives import Phase, zeros
+from aekit.records import Batch, Output
+
+KINDS = ("core", "grown", "all")
+SHARED = 2  # members of a kind that share out the rows
+ROUND = 80  # steps after which the rows to learn from are chosen anew
+DENSE = 0.1  # share of the rows that lie within the distance by which a dense half is found
+ANCHORS = 1000  # rows to which distances are taken
+BEYOND = 2.5  # spreads above the usual error up to which a row is like those learnt from
+USUAL, LOW, BELOW = 0.4, 0.1, 0.16  # quantiles of errors: the usual one; those that tell the spread
+MOST_FOR_QUANTILES = 1 << 14
+EVALUATED = 2000  # rows at a time
+
+
+class Ensemble(nn.Module):
+    """`rows` is the number of training rows, of which the last error by other members is kept while training."""
+
+    verbs = ("score", "embed")
+    keeps_last = True  # an epoch that fits anomalies has the lower error on rows held out
+
+    def __init__(
+        self,
+        sample_shape: tuple[int, ...],
+        hidden: tuple[int, ...] = (64,),
+        latent: int = 8,
+        activation: str = "gelu",
+        output: str = "none",
+        rows: int = 0,
+    ):
+        super().__init__()
+        self.sample_shape = sample_shape
+        values, members = math.prod(sample_shape), SHARED * len(KINDS)
+        widths = (values, *hidden, latent, *reversed(hidden), values)
+        self.middle = len(hidden)
+        self.activation, self.output = ACTIVATIONS[activation](), ACTIVATIONS["none"]()
+        pairs = list(zip(widths, widths[1:], strict=False))
+        spread = [torch.rand(members, a, b) * 2 - 1 for a, b in pairs]
+        self.weights = nn.ParameterList(w * math.sqrt(3 / w.shape[1]) for w in spread)
+        self.biases = nn.ParameterList(torch.zeros(members, 1, b) for _, b in pairs)
+        self.median: Tensor
+        self.register_buffer("median", torch.zeros(values))
+        self.usual: Tensor  # of the median and each kind, log of the usual error and its spread
+        self.register_buffer("usual", torch.tensor([[0.0, 1.0]]).repeat(1 + len(KINDS), 1))
+        self.last_errors: Tensor  # log, of each kind and training row
+        self.register_buffer("last_errors", torch.zeros(len(KINDS), rows))
+        self.learnt: Tensor  # whether a kind learns from a training row
+        self.register_buffer("learnt", torch.ones(len(KINDS), rows, dtype=torch.bool))
+        self.steps: Tensor
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    def members(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Reconstructions (members, B, N) and latents (members, B, D) of samples (B, C, ...)."""
+        flat = x.flatten(1)
+        h = flat.expand(len(self.weights[0]), *flat.shape)
+        z = h
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            h = torch.baddbmm(bias.to(h.dtype), h, weight.to(h.dtype))
+            if i == self.middle:
+                z = h
+            elif i < len(self.weights) - 1:
+                h = self.activation(h)
+        return h, z
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The latents of the members that learn from all rows, (B, SHARED * D)."""
+        z = self.members(x)[1][-SHARED:]
+        return z.transpose(0, 1).flatten(1)
+
+    def forward(self, x: Tensor) -> Output:
+        x_hat, z = self.members(x)
+        mean = x_hat[-SHARED:].mean(0).view(-1, *self.sample_shape)
+        return Output(mean, z[-SHARED:].transpose(0, 1).flatten(1), zeros(x))
+
+    # --- scores ------------------------------------------------------------------------------------------------------
+
+    def kind_errors(self, x: Tensor) -> Tensor:
+        """Squared error of each value by the median and by each kind, (1 + kinds, B, N)."""
+        flat = x.flatten(1).float()
+        x_hat = self.members(x)[0].float()
+        errors = (x_hat - flat).square().unflatten(0, (len(KINDS), SHARED)).mean(1)
+        return torch.cat([(flat - self.median).square()[None], errors])
+
+    def score(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The score of each sample (B, C, ...), (B,), and what each value has in it, (B, C, ...), whose sum it is."""
+        errors = self.kind_errors(x)
+        above = self._above(errors.mean(2))  # (1 + kinds, B)
+        score = above.square().mean(0).sqrt()
+        shares = errors / errors.sum(2, keepdim=True).clamp_min(1e-30)
+        weights = above.square() / above.square().sum(0).clamp_min(1e-30)
+        return score, (score[:, None] * (weights[..., None] * shares).sum(0)).view(-1, *self.sample_shape)
+
+    def _above(self, errors: Tensor) -> Tensor:
+        usual, spread = self.usual.float().unbind(1)
+        return torch.asinh(softplus((_log(errors) - usual[:, None]) / spread[:, None]))
+
+    # --- training ----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def prepare(self, rows: Rows) -> None:
+        """Before the first step: the median, and the half of the rows that each kind begins with."""
+        x = _values(rows)
+        self.median.copy_(x.median(0).values)
+        self.biases[-1].copy_(self.median)
+        self.weights[-1].mul_(0.1)
+        generator = torch.Generator().manual_seed(0)
+        anchors = x[torch.randperm(len(x), generator=generator)[:ANCHORS].to(x.device)]
+        nearest = max(2, int(DENSE * len(anchors)))
+        lonely = torch.cat([torch.cdist(part, anchors).kthvalue(nearest, 1).values for part in x.split(EVALUATED)])
+        self.last_errors.copy_(torch.stack([_log((x - self.median).square().mean(1)), _log(lonely), zeros(x)]))
+        self.learnt[:2] = self.last_errors[:2] <= _quantiles(self.last_errors[:2], 0.5)
+
+    def phases(self) -> list[Phase]:
+        return [Phase("train", list(self.parameters()), self._loss, after=self._after)]
+
+    def _loss(self, batch: Batch) -> dict[str, Tensor]:
+        assert batch.row is not None, "rows come with their places"
+        x_hat, _ = self.members(batch.x)
+        errors = (x_hat.float() - batch.target.flatten(1)).square().mean(2)  # (members, B)
+        learnt = self.learnt.index_select(1, batch.row).repeat_interleave(SHARED, 0)
+        own = _shares(batch.row)
+        mine = learnt & own.repeat(len(KINDS), 1)
+        with torch.no_grad():  # of the members that do not learn the row
+            others = (errors * ~own.repeat(len(KINDS), 1)).unflatten(0, (len(KINDS), SHARED)).sum(1) / (SHARED - 1)
+            self.last_errors.index_copy_(1, batch.row, _log(others))
+        means = (errors * mine).sum(1) / mine.sum(1).clamp_min(1)
+        return {"loss": means.sum(), "error": means[-SHARED:].mean().detach()}
+
+    @torch.no_grad()
+    def _after(self) -> None:
+        """Every so many steps the rows to learn from are chosen anew."""
+        self.steps += 1
+        core, grown = self.last_errors[:1], self.last_errors[1:2]
+        median = _quantiles(grown, 0.5)
+        known = torch.where(self.learnt[1:2], grown, torch.nan)
+        low, usual = _quantiles(known, BELOW), _quantiles(known, 0.5)
+        alike = grown <= torch.maximum(usual + BEYOND * (usual - low), median)
+        chosen = torch.cat([core <= _quantiles(core, 0.5), alike, torch.ones_like(alike)])
+        self.learnt.copy_(torch.where(self.steps % ROUND == 0, chosen, self.learnt))
+
+    @torch.no_grad()
+    def settle(self, rows: Rows) -> None:
+        """After the last step: the usual error of each kind and its spread, over the rows."""
+        parts = [self.kind_errors(part.view(-1, *self.sample_shape)).mean(2) for part in _values(rows).split(EVALUATED)]
+        errors = _log(torch.cat(parts, dim=1))
+        usual = _quantiles(errors, USUAL)[:, 0]
+        self.usual.copy_(torch.stack([usual, (usual - _quantiles(errors, LOW)[:, 0]).clamp_min(1e-6)], dim=1))
+
+
+def _values(rows: Rows) -> Tensor:
+    """All normalised rows, (rows, N)."""
+    index = torch.arange(len(rows), device=rows.x.device)
+    return torch.cat([rows.batch(part).x.flatten(1) for part in index.split(EVALUATED)])
+
+
+def _shares(row: Tensor) -> Tensor:
+    """Which of the members that share out the rows learn each, (SHARED, B)."""
+    turn = ((row * 2654435761) >> 16) % SHARED
+    return torch.stack([turn == i for i in range(SHARED)])
+
+
+def _log(errors: Tensor) -> Tensor:
+    return errors.clamp_min(1e-12).log()
+
+
+def _quantiles(values: Tensor, q: float) -> Tensor:
+    """Of each line of (K, rows), (K, 1), NaN left out; of many rows from some, evenly spread."""
+    some = values[:, :: max(1, values.shape[1] // MOST_FOR_QUANTILES)]
+    return torch.nanquantile(some, q, dim=1, keepdim=True)
