@@ -26,6 +26,7 @@ def denoise(
         ),
     ] = None,
     model: shared.Model = None,
+    fresh: shared.Fresh = False,
     device: shared.Device = "auto",
     kernels: shared.Kernels = "auto",
     precision: shared.Precision = None,
@@ -39,7 +40,7 @@ def denoise(
     """Remove noise, or fill in what is unknown: the output has the input's format, shape, type and units."""
     from aekit import workflows
 
-    options = shared.options(model, device, kernels, precision, batch_size, seed, force, report)
+    options = shared.options(model, device, kernels, precision, batch_size, seed, force, report, fresh)
     talk = shared.talk(quiet)
     if mask is None:
         figures = workflows.denoise(data, out, clean, noise_out, options, talk)
