@@ -218,7 +218,7 @@ RECIPES: dict[str, Recipe] = {
         "predicts each point from the others: denoises the very file it was trained on, without clean data",
         {},
         {"lr": 5e-3, "warmup": 0.2, "clip": 1.0},
-        points=(6000, 16_000_000),
+        points=(4096, 16_000_000),
     ),
 }
 

@@ -46,6 +46,8 @@ def denoise(
         figures = workflows.denoise(data, out, clean, noise_out, options, talk)
     elif noise_out is not None:
         raise typer.BadParameter("goes without --mask, which takes nothing away", param_hint="--noise-out")
+    elif fresh:
+        raise typer.BadParameter("goes without --mask: noisy data alone does not fill in", param_hint="--fresh")
     else:
         figures = workflows.fill(data, mask, out, clean, options, talk)
     shared.report(figures, as_json, quiet)

@@ -97,7 +97,7 @@ class BlindSpot(nn.Module):
         return surprise(batch.x, near.mu, near.variance + self.sigma.square())
 
     def _loss(self, batch: Batch) -> dict[str, Tensor]:
-        """A part of the points is hidden, for the branches would learn the rows of a small file with their noise by heart.
+        """A part of the points is hidden, for the branches would learn rows of a small file, noise and all, by heart.
 
         What is seen from afar only watches: its gradient stops at the branches.
         """
@@ -192,8 +192,8 @@ class _Branch(nn.Module):
             x = down(x if not maps else _halved(x))
             maps.append(x)
         for skip, joined, up in reversed(list(zip(maps[:-1], self.joined, self.up, strict=True))):
-            x = interpolate(x, scale_factor=2, mode="nearest")[(..., *(slice(n) for n in skip.shape[2:]))]
-            x = up(joined(torch.cat([x, skip], dim=1)))
+            x = interpolate(x, scale_factor=2, mode="nearest")[:, :, : skip.shape[2]]
+            x = up(joined(torch.cat([x[..., : skip.shape[-1]], skip], dim=1)))
         return x
 
 

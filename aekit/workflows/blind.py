@@ -5,18 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from aekit import formats, whiteness
+from aekit.batches import as_tensor
 from aekit.errors import AekitError
 from aekit.inference import Run
 from aekit.records import Array, Record
 from aekit.trained import TrainedModel
-from aekit.windows import cut, tiles
+from aekit.whiteness import Evidence
+from aekit.windows import cut, fits, tiles
 from aekit.workflows import common
 from aekit.workflows.common import Options, Talk
 from aekit.workflows.train import train
 
 RECIPE = "blind-spot"
+JUDGED = 1 << 19  # values of a record, about
 FILES = 100  # of a folder, at most, that one model is trained on
 
 
@@ -41,7 +45,8 @@ def find_model(data: str, record: Record, options: Options, talk: Talk) -> tuple
     can_learn = record.kind != "table" or options.fresh
     try:
         trained, run = common.find_model(data, record, "denoise", options, talk, learn if can_learn else None)
-        told = _judge(trained, run, record, talk) if hasattr(trained.network, "foresight") else {}
+        can_judge = hasattr(trained.network, "foresight") and fits(record.sample_shape, trained.sample_shape)
+        told = _judge(trained, run, record, talk) if can_judge else {}
     except AekitError:
         shutil.rmtree(learnt, ignore_errors=True)
         if not had_runs and common.RUNS.exists():
@@ -87,5 +92,29 @@ def _joined(source: str, records: list[Record]) -> Record:
 
 
 def _judge(trained: TrainedModel, run: Run, record: Record, talk: Talk) -> dict[str, Any]:
-    """What the noise of a part of the record is like, in the file's units; AekitError where it cannot be told apart."""
-    return {}
+    """The noise of a part of the record, in the file's units; AekitError where it is not white."""
+    found = _evidence(trained, run, record)
+    unit = float(np.mean(trained.normalisation.scale))
+    sigma = float(trained.network.sigma.detach().mean()) * unit  # type: ignore[operator]
+    if not found.is_white:
+        raise AekitError(
+            f"{record.source}: its noise is not independent from point to point: the nearest points foretell a point "
+            f"to {100 * found.near:.0f} % of the data's standard deviation, those farther off to {100 * found.far:.0f} "
+            "%, so they share noise, which noisy data alone cannot tell from signal; train on clean data with "
+            "--corrupt, on pairs with --target, or with records of the noise (--corrupt records:FILE)"
+        )
+    talk.say(f"{record.source}: noise of standard deviation {sigma:.4g}, independent from point to point")
+    return {"noise_std": sigma, "left_by_near": round(found.near, 4), "left_by_far": round(found.far, 4)}
+
+
+@torch.inference_mode()
+def _evidence(trained: TrainedModel, run: Run, record: Record) -> Evidence:
+    """Of some rows all over the record, cut as the model takes them."""
+    rows = max(1, JUDGED // record.values_per_row)
+    samples, _, _ = common.some_rows(record, min(rows, len(record)))
+    places = tiles(record.sample_shape[1:], trained.sample_shape[1:], overlap=False)
+    pieces = np.concatenate([cut(sample, places) for sample in samples])
+    pieces = pieces[:: max(1, len(pieces) * pieces[0].size // JUDGED)]
+    x, _, _ = trained.normalisation.apply(as_tensor(pieces).to(run.device))
+    parts = [trained.network.foresight(part) for part in x.split(run.batch_size)]  # type: ignore[operator, no-untyped-call]
+    return whiteness.evidence(x, whiteness.joined(parts), trained.network.sigma)  # type: ignore[arg-type]
