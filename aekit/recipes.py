@@ -21,6 +21,7 @@ class Recipe:
     window: int = 1024  # points that long series are cut into, where none is asked for
     least_steps: int = 3000  # with few rows the default epochs are more, so that there are so many steps
     sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # training that differs by --size
+    points: tuple[int, int] | None = None  # in a batch and in all, at most: it learns pieces of rows, by these numbers
 
 
 ADVERSARIAL = {"batch_size": 64, "lr": 2e-4, "betas": (0.5, 0.999), "schedule": "constant"}
@@ -219,6 +220,13 @@ RECIPES: dict[str, Recipe] = {
             "optimiser": "muon",
         },
         sizes={size: {"optimiser": "adamw", "lr": 3e-4} for size in ("small", "base")},  # published, by sqrt(batch)
+    ),
+    "blind-spot": Recipe(
+        "blind-spot",
+        "predicts each point from the others: denoises the very file it was trained on, without clean data",
+        {},
+        {"lr": 5e-3, "warmup": 0.2, "clip": 1.0},
+        points=(4096, 16_000_000),
     ),
 }
 

@@ -80,15 +80,15 @@ def channels_alone(record: Record) -> Record:
     )
 
 
-def windows_of(record: Record, window: tuple[int, ...]) -> Record:
-    """A record of long rows as a record in memory of windows (C, ...) side by side, for training."""
+def windows_of(record: Record, window: tuple[int, ...], overlap: bool = False) -> Record:
+    """A record of long rows as a record in memory of windows (C, ...) side by side, or half over the next."""
     if record.sample_shape == window:
         return record
-    places = tiles(record.sample_shape[1:], window[1:], overlap=False)
+    places = tiles(record.sample_shape[1:], window[1:], overlap)
     parts = [cut(sample, places) for _, samples in chunks(record) for sample in samples]
     array = np.concatenate(parts)
     labels = None if record.labels is None else np.repeat(record.labels, len(places))
-    target = None if record.target is None else windows_of(record.target, window)
+    target = None if record.target is None else windows_of(record.target, window, overlap)
     picks = None
     if record.picks is not None:
         starts = np.array([place[0].start for place in places])[:, None]

@@ -26,6 +26,7 @@ def denoise(
         ),
     ] = None,
     model: shared.Model = None,
+    fresh: shared.Fresh = False,
     device: shared.Device = "auto",
     kernels: shared.Kernels = "auto",
     precision: shared.Precision = None,
@@ -39,12 +40,14 @@ def denoise(
     """Remove noise, or fill in what is unknown: the output has the input's format, shape, type and units."""
     from aekit import workflows
 
-    options = shared.options(model, device, kernels, precision, batch_size, seed, force, report)
+    options = shared.options(model, device, kernels, precision, batch_size, seed, force, report, fresh)
     talk = shared.talk(quiet)
     if mask is None:
         figures = workflows.denoise(data, out, clean, noise_out, options, talk)
     elif noise_out is not None:
         raise typer.BadParameter("goes without --mask, which takes nothing away", param_hint="--noise-out")
+    elif fresh:
+        raise typer.BadParameter("goes without --mask: noisy data alone does not fill in", param_hint="--fresh")
     else:
         figures = workflows.fill(data, mask, out, clean, options, talk)
     shared.report(figures, as_json, quiet)

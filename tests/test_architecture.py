@@ -12,7 +12,7 @@ STEPS = [
     ["filling"],
     ["generation", "diagnostics"],
     ["inference"],
-    ["training", "recipes", "checkpoint", "reports", "thresholds", "latents"],
+    ["training", "recipes", "checkpoint", "reports", "thresholds", "latents", "whiteness"],
     ["trained"],
     ["models", "baseline"],
     ["layers", "objectives", "corruptions", "datasets"],

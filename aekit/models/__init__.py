@@ -9,6 +9,7 @@ from torch import nn
 from aekit.errors import AekitError, UsageError
 from aekit.layers import ACTIVATIONS
 from aekit.models.acgan import ACGAN
+from aekit.models.blindspot import BlindSpot
 from aekit.models.classifier import Classifier
 from aekit.models.conv import Conv
 from aekit.models.deepdenoiser import DeepDenoiser
@@ -48,6 +49,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "classifier": Classifier,
     "mae": MAE,
     "ensemble": Ensemble,
+    "blind-spot": BlindSpot,
 }
 
 

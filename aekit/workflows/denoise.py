@@ -2,6 +2,7 @@
 
 import math
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from aekit.errors import AekitError
 from aekit.files import together, whole
 from aekit.records import Array, Record, times
 from aekit.trained import TrainedModel
-from aekit.workflows import common
+from aekit.workflows import blind, common
 from aekit.workflows.common import Clock, Options, Talk
 from aekit.workflows.folders import over_folder
 from aekit.workflows.gain import Gain
@@ -46,9 +47,9 @@ def denoise(
     noise = None if noise_out is None else Path(noise_out)
     common.check_outputs(options, data, path, noise)
     truth = _truth(clean, record)
-    trained, run = common.find_model(data, record, "denoise", options, talk)
+    trained, run, told = blind.find_model(data, record, options, talk)
     with together():
-        figures = _denoise(trained, run, record, truth, path, noise, options, talk)
+        figures = _denoise(trained, run, record, truth, path, noise, options, talk) | told
     if figures.get("snr_after_db", math.inf) < NOTHING_DB:
         talk.say(
             "warning: the cleaned rows are hardly closer to the clean ones than zeros would be (0 dB): train longer"
@@ -67,6 +68,8 @@ def _denoise_folder(
 ) -> dict[str, Any]:
     if options.model is not None:
         common.check_serves(common.load_model(options.model), "denoise")
+    else:
+        options = replace(options, model=blind.model_for_all(folder, inside.files, options, talk), fresh=False)
     if clean is not None:
         raise AekitError(f"{folder}: is a folder of files; --clean is told for one file, so leave it off or name one")
     outs = [Path(out) if out is not None else Path(f"{folder.resolve().name}.denoised")]

@@ -25,7 +25,7 @@ from aekit.inference import pick_device
 from aekit.layers import channels_last, count_parameters
 from aekit.models import DERIVED, MODELS, build, settings_of
 from aekit.objectives import ERRORS, parse_penalties
-from aekit.records import times
+from aekit.records import Record, times
 from aekit.settings import is_a, words
 from aekit.trained import TrainedModel
 from aekit.training import (
@@ -50,6 +50,7 @@ METRICS_FILE = "metrics.csv"
 REPORT_FILE = "report.html"
 FILES = (MODEL_FILE, RESUME_FILE, METRICS_FILE, REPORT_FILE)
 SAMPLES_FOLDER = "samples"  # what networks that compete generate from the same latents
+PASSES, LEAST_POINTS = 20, 1_500_000  # over the rows of a run that goes by points, and in all
 LINES = 25  # told of a run, however many epochs
 SHEETS = 100  # of samples, likewise
 COLUMNS = ("epoch", "train_loss", "val_error", "best", "penalty", "seconds", "samples_per_second")
@@ -70,12 +71,14 @@ def train(
     kernels: str = "auto",
     force: bool = False,
     talk: Talk | None = None,
+    record: Record | None = None,
 ) -> dict[str, Any]:
     """Trains `recipe` on `data` and returns the figures; `options` are those of the command line, by their names.
 
     Training settings (fields of TrainSettings), settings of the model (`latent`, `hidden`, ...) and of the data
     (`labels`, `target`, `normal`, `val`, `window`, `corrupt`, `augment`, `start`) lie side by side in `options`. A
-    config file or a run to resume gives what is not given here.
+    config file or a run to resume gives what is not given here. With `record`, the rows of `data` that a verb is to be
+    used on, all classes of it are learnt, and the model fits these rows alone.
     """
     talk = talk or Talk()
     clock = Clock()
@@ -104,8 +107,10 @@ def train(
     encoder = start if classifies(MODELS[chosen.model]) else None
     if encoder is not None:
         model_settings |= _encoder(encoder)
-    parts = open_parts(data, data_options, settings.seed, chosen, MODELS[chosen.model], encoder, talk)
-    if "epochs" not in options and settings.steps is None:
+    parts = open_parts(data, data_options, settings.seed, chosen, MODELS[chosen.model], encoder, record, talk)
+    if chosen.points is not None:
+        settings = _by_points(settings, chosen.points, parts, options, talk)
+    elif "epochs" not in options and settings.steps is None:
         settings = _enough_epochs(settings, chosen, len(parts.train), talk)
     sample_shape = tuple(parts.train_raw.shape[1:])
     if chosen.needs_noise and not corruption_texts and parts.record.target is None:
@@ -152,7 +157,8 @@ def train(
         windowed=parts.windowed,
         precision=settings.precision,
         data=data,
-        fingerprint=common.fingerprint(parts.record),
+        fingerprint=parts.fingerprint,
+        own_input=record is not None or getattr(network, "own_input", False),
     )
     if dry_run:
         return show_layers(trained, settings, parts, talk)
@@ -271,6 +277,20 @@ def _enough_epochs(settings: TrainSettings, chosen: recipes.Recipe, rows: int, t
         f"{rows} rows make short epochs: {needed} of them instead of {settings.epochs} (--epochs for another number)"
     )
     return replace(settings, epochs=needed)
+
+
+def _by_points(
+    settings: TrainSettings, points: tuple[int, int], parts: Parts, options: Mapping[str, Any], talk: Talk
+) -> TrainSettings:
+    """Batches of so many points; and steps by the points of all rows, where neither steps nor epochs are asked for."""
+    each = math.prod(parts.train.x.shape[2:])
+    if "batch_size" not in options:
+        settings = replace(settings, batch_size=min(len(parts.train), max(2, points[0] // each)))
+    if settings.steps is None and "epochs" not in options:
+        wanted = min(points[1], max(LEAST_POINTS, PASSES * each * len(parts.train)))
+        settings = replace(settings, steps=math.ceil(wanted / (each * settings.batch_size)))
+        talk.say(f"{settings.steps} steps of {settings.batch_size} rows (--steps for another number)")
+    return settings
 
 
 def _check_training(settings: TrainSettings) -> None:

@@ -1,7 +1,8 @@
 """The data of a training run: opened, checked, cut into windows, normalised and split."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,16 @@ from aekit.recipes import Recipe
 from aekit.records import Record, select, times
 from aekit.trained import TrainedModel
 from aekit.training import mix
-from aekit.windows import channels_alone, windows_of
+from aekit.windows import channels_alone, tiles, windows_of
 from aekit.workflows import common
 from aekit.workflows.common import Talk
 
 HELD_OUT_ROWS = 3000  # at most, where no --val is given
 LONGEST_SERIES = 8192  # longer ones are cut into windows
 KEPT_CLASSES = 1000  # in the model file
+CROP = {1: 512, 2: 64}  # points along an axis of the pieces that recipes with `points` learn from
+SMALLEST_CROP = 16
+FEW_CROPS = 1000
 
 
 @dataclass
@@ -41,6 +45,7 @@ class Parts:
     classes: tuple[str, ...] | None  # all labels, those of rows left out too
     normal: tuple[str, ...] | None
     windowed: bool  # samples are windows of longer rows
+    fingerprint: str  # of the rows before they were cut
 
 
 def open_parts(
@@ -50,9 +55,10 @@ def open_parts(
     recipe: Recipe,
     network: type[nn.Module],
     start: TrainedModel | None,
+    given: Record | None,
     talk: Talk,
 ) -> Parts:
-    """Training, validation and test rows, cut as the recipe asks for and normalised.
+    """Training, validation and test rows, cut as the recipe asks for and normalised; all of `given`, if it is.
 
     They are as the kind of network needs them: each channel a row of its own, or with a class each. Where it goes on
     from the encoder of `start`, they are cut and normalised as that one's were.
@@ -61,21 +67,26 @@ def open_parts(
     alone, learns = getattr(network, "each_channel", False), getattr(network, "learns_classes", False)
     if learns and "normal" in options:
         raise UsageError("--normal is for anomalies; this recipe learns all classes: leave it off")
-    record = common.open_part(data, "train", labels, target)
+    record = common.open_part(data, "train", labels, target) if given is None else given
     assert record is not None, "every data set has a training part"
-    common.tell_gaps(record, talk)
+    fingerprint = common.fingerprint(record)
+    if given is None:
+        common.tell_gaps(record, talk)
     if record.target is not None and record.target.sample_shape != record.sample_shape:
         raise AekitError(
             f"{record.target.source}: a row has shape {times(record.target.sample_shape)}, the data's "
             f"{times(record.sample_shape)}; give a clean counterpart of each row"
         )
-    normal = None if learns else common.parse_normal(options.get("normal"), data, record)
+    normal = None if learns or given is not None else common.parse_normal(options.get("normal"), data, record)
     classes = None if record.labels is None else tuple(sorted(set(map(str, record.labels)))[:KEPT_CLASSES])
     if learns:
         _check_classes(record, classes)
     whole = _only_normal(record, normal, talk)
     window = start.sample_shape[-1] if start is not None and start.windowed else None
-    record = _cut(whole, options.get("window", window), recipe.window, talk)
+    if recipe.points is None:
+        record = _cut(whole, options.get("window", window), recipe.window, talk)
+    else:
+        record = _crops(whole, options.get("window"), recipe.points[1], talk)
     rates = record.sampling_rate, None if start is None else start.sampling_rate
     if start is not None and None not in rates and not np.isclose(rates[0] or 0, rates[1] or 0, rtol=1e-3):
         raise AekitError(
@@ -88,7 +99,8 @@ def open_parts(
     if len(raw) < 2:
         raise AekitError(f"{record.source}: {len(raw)} row(s) to train on; at least 2 are needed, better hundreds")
     if start is None:
-        normalisation = choose_normalisation(raw, record.kind, record.source, recipe.per_sample)
+        kind = "series" if recipe.points is not None else record.kind  # noise has no bounds, as pictures have
+        normalisation = choose_normalisation(raw, kind, record.source, recipe.per_sample)
     else:
         normalisation = start.normalisation
         seen = Seen()
@@ -110,13 +122,24 @@ def open_parts(
         held, kept = _split(len(whole), len(rows), options.get("val"), seed, by_row=learns)
         val = rows.subset(torch.from_numpy(held))
         rows = rows.subset(torch.from_numpy(kept))
-    test = common.open_part(data, "test", labels)
+    test = common.open_part(data, "test", labels) if given is None and recipe.points is None else None
     test_rows = None
     if test is not None:
         _check_known(test, classes, learns)
         test_rows = _to_rows(_only_normal(test, normal, talk), normalisation, raw.shape[1:], classes, alone, talk)
     return Parts(
-        rows, val, test_rows, raw, record.labels, held, record, normalisation, classes, normal, len(whole) != len(raw)
+        rows,
+        val,
+        test_rows,
+        raw,
+        record.labels,
+        held,
+        record,
+        normalisation,
+        classes,
+        normal,
+        windowed=raw.shape[1:] != whole.sample_shape,
+        fingerprint=fingerprint,
     )
 
 
@@ -213,6 +236,42 @@ def _cut(record: Record, window: object, usual: int, talk: Talk) -> Record:
         f"{record.source}: rows of {length} points are cut into windows of {wanted} (--set window=N for another length)"
     )
     return windows_of(record, (channels, wanted))
+
+
+def _crops(record: Record, window: object, most: int, talk: Talk) -> Record:
+    """Noisy rows, at most so many points of them, as pieces where rows are long or large, or where there is one alone.
+
+    Where there are few pieces each lies half over the next.
+    """
+    if record.kind == "table":
+        raise AekitError(
+            f"{record.source}: is a table, whose columns are no neighbours; to learn from noisy data alone takes "
+            "series or images"
+        )
+    if window is not None and (not isinstance(window, int) or window < 2):
+        raise UsageError(f"--set window={window}: a number of points")
+    channels, *size = record.sample_shape
+    record = replace(record, target=None, picks=None)
+    rows = max(1, most // math.prod(size))
+    if rows < len(record):
+        talk.say(
+            f"{record.source}: {rows:,} of {len(record):,} rows, taken all over the file, are enough to learn from"
+        )
+        samples, labels, _ = common.some_rows(record, rows)
+        record = replace(
+            record, shape=samples.shape, read=lambda i, j: samples[i:j], channel_axis=1, labels=labels, recorded=None
+        )
+    usual = CROP[len(size)]
+    piece = [usual if along > 1.5 * usual else along for along in size]
+    if len(record) == 1:
+        piece = [min(along, max(SMALLEST_CROP, total // 4)) for along, total in zip(piece, size, strict=True)]
+    if window is not None:
+        piece = [min(window, along) for along in size]
+    if piece == size:
+        return record
+    count = len(record) * len(tiles(tuple(size), tuple(piece), overlap=False))
+    talk.say(f"{record.source}: learns from pieces of {times(tuple(piece))} (--set window=N for another size)")
+    return windows_of(record, (channels, *piece), overlap=count < FEW_CROPS)
 
 
 def _is_file(val: object) -> bool:

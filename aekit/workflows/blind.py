@@ -1,0 +1,120 @@
+"""denoise without a model: learns from the noisy rows alone, and says so where their noise does not allow it."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from aekit import formats, whiteness
+from aekit.batches import as_tensor
+from aekit.errors import AekitError
+from aekit.inference import Run
+from aekit.records import Array, Record
+from aekit.trained import TrainedModel
+from aekit.whiteness import Evidence
+from aekit.windows import cut, fits, tiles
+from aekit.workflows import common
+from aekit.workflows.common import Options, Talk
+from aekit.workflows.train import train
+
+RECIPE = "blind-spot"
+JUDGED = 1 << 19  # values of a record, about
+FILES = 100  # of a folder, at most, that one model is trained on
+
+
+def find_model(data: str, record: Record, options: Options, talk: Talk) -> tuple[TrainedModel, Run, dict[str, Any]]:
+    """The model to denoise the record with, learnt from it where no run fits, and what it found of the noise.
+
+    Raises AekitError where it learns from noisy rows alone and their noise is not independent from point to point; a
+    run that was learnt here is then removed.
+    """
+    learnt = common.next_run(RECIPE, data)
+    had_runs = common.RUNS.exists()
+
+    def learn() -> TrainedModel:
+        why = "a new one is asked for" if options.fresh else f"no run under {common.RUNS}/ fits"
+        talk.say(f"{data}: {why}: learns from the noisy rows alone, each point from the others")
+        choices = {"seed": options.seed}
+        train(
+            RECIPE, data, choices, str(learnt), device=options.device, kernels=options.kernels, talk=talk, record=record
+        )
+        return common.load_model(str(learnt))
+
+    can_learn = record.kind != "table" or options.fresh
+    try:
+        trained, run = common.find_model(data, record, "denoise", options, talk, learn if can_learn else None)
+        can_judge = hasattr(trained.network, "foresight") and fits(record.sample_shape, trained.sample_shape)
+        told = _judge(trained, run, record, talk) if can_judge else {}
+    except AekitError:
+        shutil.rmtree(learnt, ignore_errors=True)
+        if not had_runs and common.RUNS.exists():
+            common.RUNS.rmdir()
+        raise
+    return trained, run, told
+
+
+def model_for_all(folder: Path, files: list[Path], options: Options, talk: Talk) -> str | None:
+    """The model for a folder of files, learnt from all of them where no run fits; None where no file can be read."""
+    records: list[Record] = []
+    for file in files:
+        try:
+            record = formats.open_record(str(file))
+        except AekitError:
+            continue  # it is told when its turn comes
+        if not records or (record.sample_shape, record.dtype) == (records[0].sample_shape, records[0].dtype):
+            records.append(record)
+        if len(records) == FILES:
+            break
+    if not records:
+        return None
+    trained, _, _ = find_model(str(folder), _joined(str(folder), records), options, talk)
+    return trained.source
+
+
+def _joined(source: str, records: list[Record]) -> Record:
+    """The rows of several records of one shape as one, in memory only as they are read."""
+    ends = np.cumsum([len(record) for record in records])
+
+    def read(start: int, stop: int) -> Array:
+        parts = []
+        for record, end in zip(records, ends, strict=True):
+            first = int(end) - len(record)
+            if first < stop and start < end:
+                rows = record.read(max(start - first, 0), min(stop, int(end)) - first)
+                parts.append(record.to_samples(np.array(rows)))
+        return np.concatenate(parts)
+
+    first = records[0]
+    shape = (int(ends[-1]), *first.sample_shape)
+    return Record(source, shape, first.dtype, read, first.kind, 1, sampling_rate=first.sampling_rate)
+
+
+def _judge(trained: TrainedModel, run: Run, record: Record, talk: Talk) -> dict[str, Any]:
+    """The noise of a part of the record, in the file's units; AekitError where it is not white."""
+    found = _evidence(trained, run, record)
+    unit = float(np.mean(trained.normalisation.scale))
+    sigma = float(trained.network.sigma.detach().mean()) * unit  # type: ignore[operator]
+    if not found.is_white:
+        raise AekitError(
+            f"{record.source}: its noise is not independent from point to point: the nearest points foretell a point "
+            f"to {100 * found.near:.0f} % of the data's standard deviation, those farther off to {100 * found.far:.0f} "
+            "%, so they share noise, which noisy data alone cannot tell from signal; train on clean data with "
+            "--corrupt, on pairs with --target, or with records of the noise (--corrupt records:FILE)"
+        )
+    talk.say(f"{record.source}: noise of standard deviation {sigma:.4g}, independent from point to point")
+    return {"noise_std": sigma, "left_by_near": round(found.near, 4), "left_by_far": round(found.far, 4)}
+
+
+@torch.inference_mode()
+def _evidence(trained: TrainedModel, run: Run, record: Record) -> Evidence:
+    """Of some rows all over the record, cut as the model takes them."""
+    rows = max(1, JUDGED // record.values_per_row)
+    samples, _, _ = common.some_rows(record, min(rows, len(record)))
+    places = tiles(record.sample_shape[1:], trained.sample_shape[1:], overlap=False)
+    pieces = np.concatenate([cut(sample, places) for sample in samples])
+    pieces = pieces[:: max(1, len(pieces) * pieces[0].size // JUDGED)]
+    x, _, _ = trained.normalisation.apply(as_tensor(pieces).to(run.device))
+    parts = [trained.network.foresight(part) for part in x.split(run.batch_size)]  # type: ignore[operator, no-untyped-call]
+    return whiteness.evidence(x, whiteness.joined(parts), trained.network.sigma)  # type: ignore[arg-type]
