@@ -77,18 +77,22 @@ def channels_alone(record: Record) -> Record:
         target=target,
         picks=repeated(record.picks),
         recorded=None,
+        by_point=False,
+        point_labels=None,
     )
 
 
-def windows_of(record: Record, window: tuple[int, ...]) -> Record:
-    """A record of long rows as a record in memory of windows (C, ...) side by side, for training."""
+def windows_of(record: Record, window: tuple[int, ...], hop: int | None = None) -> Record:
+    """A record of long rows as a record in memory of windows (C, ...), for training: side by side, else `hop` apart."""
     if record.sample_shape == window:
         return record
     places = tiles(record.sample_shape[1:], window[1:], overlap=False)
+    if hop is not None:
+        places = [(slice(s, s + window[1]),) for s in window_starts(record.sample_shape[1], window[1], hop)]
     parts = [cut(sample, places) for _, samples in chunks(record) for sample in samples]
     array = np.concatenate(parts)
     labels = None if record.labels is None else np.repeat(record.labels, len(places))
-    target = None if record.target is None else windows_of(record.target, window)
+    target = None if record.target is None else windows_of(record.target, window, hop)
     picks = None
     if record.picks is not None:
         starts = np.array([place[0].start for place in places])[:, None]
@@ -103,6 +107,8 @@ def windows_of(record: Record, window: tuple[int, ...]) -> Record:
         target=target,
         picks=picks,
         recorded=None,
+        by_point=False,
+        point_labels=None,
     )
 
 

@@ -91,6 +91,9 @@ def open_input(data: str, labels: str | None = None) -> Record:
 
 
 def tell_gaps(record: Record, talk: Talk) -> None:
+    """What the reader found out, left out or filled up."""
+    for note in record.notes:
+        talk.say(f"{record.source}: {note}")
     if record.recorded is not None and record.recorded.filled:
         values = len(record) * record.values_per_row
         talk.say(

@@ -23,6 +23,9 @@ from aekit.workflows.common import Talk
 
 HELD_OUT_ROWS = 3000  # at most, where no --val is given
 LONGEST_SERIES = 8192  # longer ones are cut into windows
+POINT_WINDOWS = 100  # that a single series, whose rows are points, has room for side by side, unless they get too short
+SHORTEST_WINDOW = 32
+ENOUGH_WINDOWS = 500  # of such a series: they overlap until there are so many
 KEPT_CLASSES = 1000  # in the model file
 
 
@@ -193,7 +196,10 @@ def _only_normal(record: Record, normal: tuple[str, ...] | None, talk: Talk) -> 
 
 
 def _cut(record: Record, window: object, usual: int, talk: Talk) -> Record:
-    """Long series as windows side by side: of the length asked for, or of the usual one where they are over 8,192."""
+    """Long series as windows side by side: of the length asked for, or of the usual one where they are over 8,192.
+
+    A single series whose rows are points is always cut, into shorter windows where it is short, which then overlap.
+    """
     channels, *size = record.sample_shape
     if len(size) != 1 or record.kind == "table":
         if window is not None and window != size[-1]:
@@ -202,17 +208,21 @@ def _cut(record: Record, window: object, usual: int, talk: Talk) -> Record:
     length = size[0]
     if window is not None and not isinstance(window, int):
         raise UsageError(f"--set window={window}: a number of points")
-    wanted = window if window is not None else (usual if length > LONGEST_SERIES else length)
+    fitting = (
+        min(usual, max(SHORTEST_WINDOW, length // POINT_WINDOWS), max(2, length // 2)) if record.by_point else usual
+    )
+    wanted = window if window is not None else (fitting if record.by_point or length > LONGEST_SERIES else length)
     if wanted == length:
         return record
     if not 1 < wanted < length:
         raise AekitError(
             f"{record.source}: a window of {wanted} points does not fit rows of {length}; choose 2 to {length}"
         )
-    talk.say(
-        f"{record.source}: rows of {length} points are cut into windows of {wanted} (--set window=N for another length)"
-    )
-    return windows_of(record, (channels, wanted))
+    hop = min(wanted, max(1, (length - wanted) // ENOUGH_WINDOWS)) if record.by_point else None
+    apart = f", {hop} points apart" if hop not in (None, wanted) else ""
+    rows = f"its {length:,} points are" if record.by_point else f"rows of {length} points are"
+    talk.say(f"{record.source}: {rows} cut into windows of {wanted}{apart} (--set window=N for another length)")
+    return windows_of(record, (channels, wanted), hop)
 
 
 def _is_file(val: object) -> bool:
