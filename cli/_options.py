@@ -40,6 +40,15 @@ Normal = Annotated[
     str | None, typer.Option("--normal", help="Classes that count as normal, as in 1 or 1,2; all others are anomalies.")
 ]
 
+Missing = Annotated[
+    str | None,
+    typer.Option(
+        "--missing",
+        help="Of tables: error where a value is missing, or mean, the column's in the training data; else as the model "
+        "was trained.",
+    ),
+]
+
 SECONDS_BETWEEN_LINES = 10.0  # of progress in a log
 
 
@@ -59,14 +68,16 @@ def options(
     force: bool = False,
     report: str | None = None,
     fresh: bool = False,
+    missing: str | None = None,
 ) -> "Options":
     from aekit.workflows import Options
 
     check_where(device, kernels)
+    check_choice("--missing", missing, ("error", "mean"))
     check_choice("--precision", precision, ("fp32", "tf32", "bf16"))
     if fresh and model is not None:
         raise typer.BadParameter("trains a model, --model names one; leave one off", param_hint="--fresh")
-    return Options(model, device, kernels, precision, batch_size, seed, force, report, fresh)
+    return Options(model, device, kernels, precision, batch_size, seed, force, report, fresh, missing)
 
 
 def check_where(device: str, kernels: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 import aekit
-from aekit import checkpoint, formats, kernels
+from aekit import checkpoint, formats, kernels, tables
 from aekit.batches import choose_normalisation
 from aekit.datasets import DATASETS
 from aekit.errors import AekitError, UsageError
@@ -65,6 +65,8 @@ def _data(thing: str, labels: str | None, report: str | None, force: bool) -> di
     assert record is not None, "every data set has a training part"
     if not len(record):
         raise AekitError(f"{thing}: no rows")
+    words = [f"{name} ({len(w)})" for name, w in zip(record.columns, record.categories, strict=False) if w]
+    record = tables.encoded(record)
     samples, _, rows = common.some_rows(record, SHOWN)
     finite = samples[np.isfinite(samples).reshape(len(samples), -1).all(axis=1)]
     facts: dict[str, Any] = {
@@ -73,6 +75,7 @@ def _data(thing: str, labels: str | None, report: str | None, force: bool) -> di
         "read_as": "; ".join(record.notes) or None,
         "sample_shape": times(record.sample_shape),
         "kind": record.kind,
+        "columns_of_words": ", ".join(words) or None,
         "type": str(record.dtype),
         "sampling_rate": record.sampling_rate,
         **_recorded(record),

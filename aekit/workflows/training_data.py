@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from aekit import tables
 from aekit.batches import Normalisation, Rows, choose_normalisation, chunks, read_all, to_rows
 from aekit.errors import AekitError, UsageError
 from aekit.inference import Seen
@@ -44,6 +45,8 @@ class Parts:
     classes: tuple[str, ...] | None  # all labels, those of rows left out too
     normal: tuple[str, ...] | None
     windowed: bool  # samples are windows of longer rows
+    missing: str  # what was done where a table has no value
+    fingerprint: str  # of the data as it was opened
 
 
 def open_parts(
@@ -67,6 +70,12 @@ def open_parts(
     record = common.open_part(data, "train", labels, target)
     assert record is not None, "every data set has a training part"
     common.tell_gaps(record, talk)
+    fingerprint = common.fingerprint(record)
+    missing = str(options.get("missing", "error" if start is None else start.missing))
+    if missing not in tables.MISSING:
+        raise UsageError(f"--missing {missing}: there are {', '.join(tables.MISSING)}")
+    if record.target is not None:
+        tables.check_numbers(record, "a model of --target")
     if record.target is not None and record.target.sample_shape != record.sample_shape:
         raise AekitError(
             f"{record.target.source}: a row has shape {times(record.target.sample_shape)}, the data's "
@@ -76,6 +85,12 @@ def open_parts(
     classes = None if record.labels is None else tuple(sorted(set(map(str, record.labels)))[:KEPT_CLASSES])
     if learns:
         _check_classes(record, classes)
+    if start is None:
+        known = normal is not None and record.labels is not None
+        keep = np.isin(np.array(list(map(str, record.labels))), normal) if known else None  # type: ignore[arg-type]
+        record = common.without_gaps(tables.encoded(record), missing, talk, keep=keep)
+    else:
+        record = common.as_model_takes(start, record, missing, talk)
     whole = _only_normal(record, normal, talk)
     window = start.sample_shape[-1] if start is not None and start.windowed else None
     record = _cut(whole, options.get("window", window), recipe.window, talk)
@@ -106,6 +121,7 @@ def open_parts(
             raise AekitError(f"{options['val']}: with labels or targets in files of their own give --val as a share")
         outside = common.open_part(str(options["val"]), "train", labels, target)
     if outside is not None:
+        outside = common.brought(outside, record.columns, normalisation, missing, talk)
         _check_known(outside, classes, learns)
         val = _to_rows(_only_normal(outside, normal, talk), normalisation, raw.shape[1:], classes, alone, talk)
         held, kept = np.zeros(0, dtype=np.int64), np.arange(len(rows))
@@ -118,8 +134,21 @@ def open_parts(
     if test is not None:
         _check_known(test, classes, learns)
         test_rows = _to_rows(_only_normal(test, normal, talk), normalisation, raw.shape[1:], classes, alone, talk)
+    windowed = len(whole) != len(raw)
     return Parts(
-        rows, val, test_rows, raw, record.labels, held, record, normalisation, classes, normal, len(whole) != len(raw)
+        rows,
+        val,
+        test_rows,
+        raw,
+        record.labels,
+        held,
+        record,
+        normalisation,
+        classes,
+        normal,
+        windowed,
+        missing,
+        fingerprint,
     )
 
 
