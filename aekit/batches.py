@@ -151,7 +151,9 @@ def check_finite(rows: Array, start: int, record: Record) -> None:
         return
     row, *place = (int(i) for i in np.argwhere(bad)[0])
     what = "NaN" if np.isnan(rows[(row, *place)]) else "infinity"
-    where = f"column {record.columns[place[0]]}" if record.columns else f"value {', '.join(map(str, place))}"
+    where = f"column {record.columns[place[-1]]}" if record.columns else f"value {', '.join(map(str, place))}"
+    if record.by_point:
+        where = f"point {place[0]}" + (f", {where}" if record.columns else "")
     raise AekitError(
         f"{record.source}: row {start + row}, {where} is {what} ({int(bad.any(axis=tuple(range(1, bad.ndim))).sum())} "
         f"such rows in this part); remove those rows or fill in the values, as aekit denoise --mask nan does"

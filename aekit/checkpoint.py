@@ -24,7 +24,7 @@ FORMAT = 1  # of the model file
 RESUME_FORMAT = 3
 _PLAIN = (
     *("recipe", "model", "settings", "sample_shape", "kind", "sampling_rate", "error", "corruption", "classes"),
-    *("normal", "columns", "windowed", "precision", "data", "fingerprint", "own_input", "figures"),
+    *("normal", "columns", "missing", "windowed", "precision", "data", "fingerprint", "own_input", "figures"),
 )
 _GROUPS = ("model", "pictures", "validation")  # of tensors by name, in a resume file
 

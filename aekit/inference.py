@@ -118,16 +118,16 @@ def check_fits(trained: TrainedModel, record: Record, as_signal: bool = False) -
         have = (have[0], max(have[1], want[1]))
     if _each_channel(trained) and len(have) == len(want):
         have, want = (1, *have[1:]), (1, *want[1:])
+    if trained.columns and record.columns and record.columns != trained.columns:
+        raise AekitError(
+            f"{record.source}: its columns are {', '.join(record.columns)}, the model {trained.source} takes "
+            f"{', '.join(trained.columns)}; give these columns in this order"
+        )
     table = "table" in (record.kind, trained.kind)  # whose columns have a meaning each
     if not fits(have, want) or (table and have != want):
         raise AekitError(
             f"{record.source}: a row has shape {times(have)} (channels first), the model {trained.source} takes "
             f"{times(want)}; name another model with --model, or train one on such data"
-        )
-    if trained.columns and record.columns and record.columns != trained.columns:
-        raise AekitError(
-            f"{record.source}: its columns are {', '.join(record.columns)}, the model {trained.source} takes "
-            f"{', '.join(trained.columns)}; give these columns in this order"
         )
     rate = ratio(trained.sampling_rate, record.sampling_rate)
     if as_signal and not 1 / FARTHEST <= rate <= FARTHEST:

@@ -45,10 +45,16 @@ class Record:
     channel_axis: int | None = None
     labels: Array | None = None  # (rows,)
     sampling_rate: float | None = None  # Hz
-    columns: tuple[str, ...] = ()  # a table's names, one per value
+    columns: tuple[str, ...] = ()  # a table's names, one per value; of a series by point one per channel
+    categories: tuple[
+        tuple[str, ...], ...
+    ] = ()  # the words of each column, whose values are their places; () of numbers
     target: "Record | None" = None  # paired data: the clean counterpart of each row
     picks: NDArray[np.int64] | None = None  # (rows, 2), the points at which P and S arrive; -1 where there is none
     recorded: Recorded | None = None
+    by_point: bool = False  # its one row, (1, T) or (1, T, C), is a table whose rows are points in time
+    point_labels: Array | None = None  # (T,), the labels of such a row
+    notes: tuple[str, ...] = ()  # what the reader found out or left out, for the user
     header: object = None
 
     def __len__(self) -> int:
@@ -132,6 +138,8 @@ def select(record: Record, rows: NDArray[np.int64]) -> Record:
         target=target,
         picks=picks,
         recorded=None,
+        by_point=False,
+        point_labels=None,
     )
 
 

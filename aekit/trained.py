@@ -35,6 +35,7 @@ class TrainedModel:
     classes: tuple[str, ...] | None = None  # the labels in the training data
     normal: tuple[str, ...] | None = None  # those of them that count as normal
     columns: tuple[str, ...] = ()  # of a table
+    missing: str = "error"  # or mean, which is `normalisation.offset`: what is done where a table has no value
     windowed: bool = False  # its samples are windows, cut from longer rows
     precision: str = "fp32"
     data: str = ""  # what it was trained on, for people

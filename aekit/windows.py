@@ -77,18 +77,20 @@ def channels_alone(record: Record) -> Record:
         target=target,
         picks=repeated(record.picks),
         recorded=None,
+        by_point=False,
+        point_labels=None,
     )
 
 
-def windows_of(record: Record, window: tuple[int, ...], overlap: bool = False) -> Record:
-    """A record of long rows as a record in memory of windows (C, ...) side by side, or half over the next."""
+def windows_of(record: Record, window: tuple[int, ...], places: list[Place] | None = None) -> Record:
+    """A record of long rows as a record in memory of windows (C, ...), at these places of each, else side by side."""
     if record.sample_shape == window:
         return record
-    places = tiles(record.sample_shape[1:], window[1:], overlap)
+    places = places or tiles(record.sample_shape[1:], window[1:], overlap=False)
     parts = [cut(sample, places) for _, samples in chunks(record) for sample in samples]
     array = np.concatenate(parts)
     labels = None if record.labels is None else np.repeat(record.labels, len(places))
-    target = None if record.target is None else windows_of(record.target, window, overlap)
+    target = None if record.target is None else windows_of(record.target, window, places)
     picks = None
     if record.picks is not None:
         starts = np.array([place[0].start for place in places])[:, None]
@@ -103,6 +105,8 @@ def windows_of(record: Record, window: tuple[int, ...], overlap: bool = False) -
         target=target,
         picks=picks,
         recorded=None,
+        by_point=False,
+        point_labels=None,
     )
 
 

@@ -40,7 +40,17 @@ Normal = Annotated[
     str | None, typer.Option("--normal", help="Classes that count as normal, as in 1 or 1,2; all others are anomalies.")
 ]
 
+Missing = Annotated[
+    str | None,
+    typer.Option(
+        "--missing",
+        help="Of tables: error where a value is missing, or mean, the column's in the training data; else as the model "
+        "was trained.",
+    ),
+]
+
 SECONDS_BETWEEN_LINES = 10.0  # of progress in a log
+SECONDS_OF_TRAINING = 30.0  # likewise, for epochs have lines of their own
 
 
 def check_choice(flag: str, value: str | None, choices: tuple[str, ...]) -> None:
@@ -59,14 +69,16 @@ def options(
     force: bool = False,
     report: str | None = None,
     fresh: bool = False,
+    missing: str | None = None,
 ) -> "Options":
     from aekit.workflows import Options
 
     check_where(device, kernels)
+    check_choice("--missing", missing, ("error", "mean"))
     check_choice("--precision", precision, ("fp32", "tf32", "bf16"))
     if fresh and model is not None:
         raise typer.BadParameter("trains a model, --model names one; leave one off", param_hint="--fresh")
-    return Options(model, device, kernels, precision, batch_size, seed, force, report, fresh)
+    return Options(model, device, kernels, precision, batch_size, seed, force, report, fresh, missing)
 
 
 def check_where(device: str, kernels: str) -> None:
@@ -75,7 +87,7 @@ def check_where(device: str, kernels: str) -> None:
 
 
 def talk(quiet: bool) -> "Talk":
-    """Lines on stderr, and progress: a bar on a terminal, a line every ten seconds in a log."""
+    """Lines on stderr, and progress: a bar on a terminal, a line every ten seconds or thirty in a log."""
     from aekit.workflows import Talk
 
     if quiet:
@@ -88,9 +100,11 @@ def talk(quiet: bool) -> "Talk":
 
     @contextlib.contextmanager
     def track(description: str, total: int) -> Iterator[Callable[[int], None]]:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import TimeRemainingColumn as TimeLeftColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        counts = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+        columns = (*counts, TimeElapsedColumn(), TextColumn("so far,"), TimeLeftColumn(), TextColumn("left"))
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task(description, total=total)
             yield lambda done: progress.update(task, completed=done)
@@ -100,17 +114,32 @@ def talk(quiet: bool) -> "Talk":
 
 @contextlib.contextmanager
 def _plain_track(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A line every so many seconds: what is done, how fast, and the time left as it has gone since the first call."""
     last = time.monotonic()
+    pause = SECONDS_OF_TRAINING if description == "training" else SECONDS_BETWEEN_LINES
+    first: tuple[float, int] | None = None  # a run that is resumed does not begin at 0
 
     def advance(done: int) -> None:
-        nonlocal last
-        if (
-            time.monotonic() - last >= SECONDS_BETWEEN_LINES and description != "training"
-        ):  # epochs have their own lines
-            last = time.monotonic()
-            print(f"{description}: {done:,} of {total:,}", file=sys.stderr, flush=True)
+        nonlocal last, first
+        now = time.monotonic()
+        first = first or (now, done)
+        if now - last >= pause:
+            last = now
+            line = progress_line(description, done, total, now - first[0], done - first[1])
+            print(line, file=sys.stderr, flush=True)
 
     yield advance
+
+
+def progress_line(description: str, done: int, total: int, seconds: float, since: int) -> str:
+    """As in "rows: 120,000 of 2,000,000, 4,000 a second, 8 min left", where `since` were done in so many seconds."""
+    line = f"{description}: {done:,} of {total:,}"
+    if not (seconds > 0 and since > 0):
+        return line
+    rate = since / seconds
+    left = (total - done) / rate
+    told = f"{left:.0f} s" if left < 100 else f"{left / 60:.0f} min" if left < 6000 else f"{left / 3600:.1f} h"
+    return f"{line}, {rate:,.{0 if rate >= 10 else 2}f} a second, {told} left"
 
 
 def report(figures: dict[str, Any], as_json: bool, quiet: bool) -> None:

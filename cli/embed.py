@@ -33,6 +33,7 @@ def embed(
     clusters: Annotated[
         int | None, typer.Option(min=2, metavar="K", help="Also write K clusters, found by k-means.")
     ] = None,
+    missing: shared.Missing = None,
     model: shared.Model = None,
     device: shared.Device = "auto",
     kernels: shared.Kernels = "auto",
@@ -47,7 +48,7 @@ def embed(
     """Write one latent vector per sample, in the file's order, and a picture of them."""
     from aekit import workflows
 
-    options = shared.options(model, device, kernels, precision, batch_size, seed, force, report)
+    options = shared.options(model, device, kernels, precision, batch_size, seed, force, report, missing=missing)
     figures = workflows.embed(
         data,
         out,

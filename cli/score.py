@@ -28,6 +28,7 @@ def score(
     pick_thresholds: Annotated[
         str, typer.Option(help="Least probability of a detection, of P and of S, for models that find picks.")
     ] = "0.3,0.1,0.1",
+    missing: shared.Missing = None,
     model: shared.Model = None,
     device: shared.Device = "auto",
     kernels: shared.Kernels = "auto",
@@ -44,7 +45,7 @@ def score(
     least = parse_thresholds(pick_thresholds)
     from aekit import workflows
 
-    options = shared.options(model, device, kernels, precision, batch_size, force=force, report=report)
+    options = shared.options(model, device, kernels, precision, batch_size, force=force, report=report, missing=missing)
     figures = workflows.score(data, out, threshold, labels, normal, error_map, options, shared.talk(quiet), least)
     shared.report(figures, as_json, quiet)
 

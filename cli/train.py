@@ -51,6 +51,7 @@ def train(
     val: Annotated[
         str | None, typer.Option(help="Share held out of training, or a file; else a fifth, at most 3,000.")
     ] = None,
+    missing: shared.Missing = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without a better one.")] = None,
     start: Annotated[str | None, typer.Option("--from", help="Start from the weights of this model.")] = None,
     resume: Annotated[str | None, typer.Option(help="Run folder to continue where it stopped.")] = None,
@@ -69,6 +70,7 @@ def train(
 ) -> None:
     """Train a model and leave a run folder with the model, its figures and a report."""
     shared.check_where(device, kernels)
+    shared.check_choice("--missing", missing, ("error", "mean"))
     given: dict[str, Any] = {
         "epochs": epochs,
         "steps": steps,
@@ -89,6 +91,7 @@ def train(
         "labels": labels,
         "normal": normal,
         "val": val,
+        "missing": missing,
         "patience": patience,
         "start": start,
         "precision": precision,

@@ -16,7 +16,7 @@ STEPS = [
     ["trained"],
     ["models", "baseline"],
     ["layers", "objectives", "corruptions", "datasets"],
-    ["windows"],
+    ["windows", "tables"],
     ["batches"],
     ["formats", "synthetic", "optimisers", "graphs", "transfers", "stft", "picks"],
     ["kernels", "records", "files", "settings"],

@@ -280,7 +280,7 @@ def test_ctrl_c_at_the_last_moment_leaves_the_old_outputs(
     assert contents(place) == before
 
 
-@pytest.mark.parametrize("verb", USING)
+@pytest.mark.parametrize("verb", ["denoise", "score", *(pytest.param(v, marks=pytest.mark.slow) for v in USING[2:])])
 def test_killed_while_writing_leaves_old_outputs_or_new_ones(model: Path, place: Path, verb: str) -> None:
     np.save(place / "big.npy", np.tile(waves(), (100, 1)))
     for name in outputs(verb):
@@ -301,14 +301,25 @@ def is_whole(path: Path) -> bool:
     return path.read_bytes().endswith(ends[path.suffix])
 
 
+LONG = ("train", "stacked", "--data", "digits", "--epochs", "15", "--batch-size", "16")
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of LONG that nobody stopped."""
+    folder = tmp_path_factory.mktemp("straight")
+    aekit(folder, *LONG, "-o", "run")
+    return folder / "run"
+
+
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_stopped_training_resumes_to_the_same_run(tmp_path: Path, stop: signal.Signals, code: int) -> None:
-    command = ("train", "stacked", "--data", "digits", "--epochs", "40", "--batch-size", "16")
-    aekit(tmp_path, *command, "-o", "straight")
-    process = start(tmp_path, *command, "-o", "stopped")
+def test_stopped_training_resumes_to_the_same_run(
+    straight: Path, tmp_path: Path, stop: signal.Signals, code: int
+) -> None:
+    process = start(tmp_path, *LONG, "-o", "stopped")
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("epoch 4/"):
+        if line.startswith("epoch 3/"):
             process.send_signal(stop)
             break
     process.communicate()
@@ -316,10 +327,11 @@ def test_stopped_training_resumes_to_the_same_run(tmp_path: Path, stop: signal.S
         pytest.skip("training was over before the signal came")
     assert process.returncode == code
     aekit(tmp_path, "train", "--resume", "stopped")
-    straight, resumed = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("straight", "stopped"))
-    size = int.from_bytes(straight[:8], "little")
-    assert straight[8 + size :] == resumed[8 + int.from_bytes(resumed[:8], "little") :]
-    pages = [(tmp_path / name / "report.html").read_text() for name in ("straight", "stopped")]
+    runs = straight, tmp_path / "stopped"
+    never, resumed = ((run / "model.safetensors").read_bytes() for run in runs)
+    size = int.from_bytes(never[:8], "little")
+    assert never[8 + size :] == resumed[8 + int.from_bytes(resumed[:8], "little") :]
+    pages = [(run / "report.html").read_text() for run in runs]
     assert (
         pages[0].count("<image") == pages[1].count("<image") > 5
     )  # the pictures of epochs before it stopped are there

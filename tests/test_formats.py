@@ -47,6 +47,8 @@ def test_what_is_written_is_read(ending: str, folder: Path, data: st.DataObject)
     shape = tuple(data.draw(st.integers(1, 7)) for _ in range(data.draw(st.sampled_from(axes))))
     array = numbers(shape, data.draw(st.sampled_from(dtypes)), seed=data.draw(st.integers(0, 9)))
     record = open_record(write(folder / f"a{ending}", array))
+    if len(axes) == 1 and shape[1] == 1:  # a column of text is one series
+        array, shape = array.T, (1, shape[0])
     assert record.shape == shape
     assert record.dtype == (array.dtype if len(axes) > 1 else np.float64)
     np.testing.assert_array_equal(whole(record).astype(array.dtype), array)

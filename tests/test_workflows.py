@@ -65,13 +65,17 @@ def test_the_commands_that_are_named_can_be_typed(tmp_path: Path) -> None:
 
 def test_columns_of_a_table_are_told_apart(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    for name, columns in (("abc", "a,b,c"), ("cba", "c,b,a")):
-        np.savetxt(tmp_path / f"{name}.csv", rng.normal(size=(60, 3)), delimiter=",", header=columns, comments="")
+    x = rng.normal(size=(60, 3))
+    for name, values in (("abc", x), ("cba", x[:, ::-1]), ("abd", x)):
+        np.savetxt(tmp_path / f"{name}.csv", values, delimiter=",", header=",".join(name), comments="")
     np.save(tmp_path / "series.npy", rng.normal(size=(60, 3)))
     assert train(tmp_path, "abc", "abc.csv").columns == ("a", "b", "c")
     aekit(tmp_path, "score", "abc.csv")
-    fails(tmp_path, "score", "cba.csv", "--model", "runs/abc", says="its columns are c, b, a, the model")
-    fails(tmp_path, "score", "cba.csv", says="no model under runs/ fits")
+    aekit(tmp_path, "score", "cba.csv")  # in the model's order
+    assert (tmp_path / "abc.scores.csv").read_text() == (tmp_path / "cba.scores.csv").read_text()
+    fails(tmp_path, "denoise", "cba.csv", "--model", "runs/abc", says="its columns are c, b, a, the model")
+    fails(tmp_path, "score", "abd.csv", "--model", "runs/abc", says="its columns are a, b, d, the model")
+    fails(tmp_path, "score", "abd.csv", says="no model under runs/ fits")
     fails(tmp_path, "score", "series.npy", says="no model under runs/ fits")
 
 

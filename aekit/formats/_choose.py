@@ -85,7 +85,19 @@ def record_at(source: str, file: Path, name: str, contents: Contents) -> Record:
     header = stored.header or contents.header or Names(name, flat=shape != stored.shape)
     rate = _rate(contents, file, name)
     return Record(
-        source, shape, dtype, read, kind, axis, None, rate, contents.columns, recorded=contents.recorded, header=header
+        source,
+        shape,
+        dtype,
+        read,
+        kind,
+        axis,
+        sampling_rate=rate,
+        columns=contents.columns,
+        categories=contents.categories,
+        recorded=contents.recorded,
+        by_point=contents.by_point,
+        notes=contents.notes,
+        header=header,
     )
 
 
@@ -153,15 +165,19 @@ def _rate(contents: Contents, file: Path, data: str) -> float | None:
 
 def with_labels(record: Record, contents: Contents, file: Path, data: str, asked: str | None) -> Record:
     """The record with its labels: those that the user names, an array or a file, else those that the file tells."""
+    rows = record.shape[1] if record.by_point else len(record)
     if asked is not None and asked not in contents.arrays:
-        values = _labels_in(file, contents, asked, len(record))
-        return replace(record, labels=values)
+        return _labelled(record, _labels_in(file, contents, asked, rows))
     name = asked or _labels_told(record, contents, data)
     if name is None:
         return record
-    values = _label_values(f"{file}: {shown(name)}", file, contents.arrays[name], len(record))
+    values = _label_values(f"{file}: {shown(name)}", file, contents.arrays[name], rows)
     header = record.header._replace(labels=name) if isinstance(record.header, Names) else record.header
-    return replace(record, labels=values, header=header)
+    return replace(_labelled(record, values), header=header)
+
+
+def _labelled(record: Record, values: Array) -> Record:
+    return replace(record, point_labels=values) if record.by_point else replace(record, labels=values)
 
 
 def _labels_told(record: Record, contents: Contents, data: str) -> str | None:

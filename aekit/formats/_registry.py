@@ -24,7 +24,7 @@ import numpy as np
 from aekit.errors import AekitError
 from aekit.records import Array, Kind, Record, Recorded
 
-LABEL_NAMES = ("y", "label", "labels", "target", "class")
+LABEL_NAMES = ("y", "label", "labels", "target", "class", "is_anomaly", "anomaly")
 RATE_NAMES = ("sampling_rate", "fs", "sample_rate")
 PICK_NAMES = ("p_index", "s_index")  # points at which P and S arrive, one per row
 
@@ -53,6 +53,9 @@ class Contents:
     columns: tuple[str, ...] = ()
     recorded: Recorded | None = None
     header: object = None  # becomes Record.header
+    categories: tuple[tuple[str, ...], ...] = ()
+    by_point: bool = False  # the labels too
+    notes: tuple[str, ...] = ()
 
 
 class Want(NamedTuple):

@@ -4,10 +4,12 @@ Separator, header and label column are found out by the rules below. The whole f
 its shape is not known before; numbers become float64, missing ones NaN, and nothing else passes for a number.
 
 - A header is a first line of names: no number among them, or each name above a number. pandas' 0,1,2,... counts too.
-- Labels are the column that the user names, or one called y, label(s), target or class (y beside x is a coordinate).
-  Without a header they are the first or last column where it holds text, or the first where it holds few whole numbers
-  beside columns that do not, as in the UCR archive. Columns without names are called 1, 2, 3 and so on.
+- Labels are the column that the user names, or one called y, label(s), target, class, is_anomaly or anomaly (y beside
+  x is a coordinate). Without a header they are the first or last column where it holds text, or the first where it
+  holds few whole numbers beside columns that do not, as in the UCR archive. Columns without names are called 1, 2, 3
+  and so on.
 - A first column without a name, as pandas and R write it, is an index and no data.
+- What the columns below a header are is told in _columns.py. A single column without a header is one series.
 """
 
 import contextlib
@@ -21,38 +23,29 @@ from pathlib import Path
 from typing import NamedTuple, TextIO, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aekit.errors import AekitError
-from aekit.formats._registry import (
-    LABEL_NAMES,
-    Contents,
-    Stored,
-    Want,
-    label_array,
-    listed,
-    once,
-    reader,
-    reading,
-    shown,
+from aekit.formats._columns import (
+    Column,
+    Labels,
+    Layout,
+    contents,
+    has_decimal_comma,
+    in_memory,
+    is_text,
+    number_in,
+    worded,
 )
+from aekit.formats._columns import time_at as find_time
+from aekit.formats._registry import LABEL_NAMES, Contents, Want, label_array, listed, reader, reading, shown
 from aekit.records import Array
 
-MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?"))
 LONGEST_LINE = 1 << 28  # characters; what unzips to one line without an end must not fill the memory
 MOST_CLASSES = 100  # of unnamed labels
 
 Lines = Iterator[tuple[int, str]]  # line number and text
 Split = Callable[[str], list[str]]
-
-
-class Layout(NamedTuple):
-    """Record.header of a text file: how its rows are written."""
-
-    separator: str | None = None  # None: spaces
-    names: tuple[str, ...] = ()  # of the data's columns
-    label: str | None = None  # name of the label column, "" where it has none
-    label_at: int = 0  # its place among the columns
-    row_names: tuple[str, ...] = ()  # the first column where it has no name
 
 
 @reader(".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
@@ -143,35 +136,17 @@ def _splitter(separator: str | None, quote: str) -> Split:
     return split
 
 
-def _number(cell: str) -> float:
-    """The number in a cell, NaN where it is missing; raises ValueError."""
-    cell = cell.strip()
-    if cell.lower() in MISSING:
-        return np.nan
-    if "_" in cell:  # which Python allows inside of numbers
-        raise ValueError(cell)
-    return float(cell)
-
-
-def _is_text(cell: str) -> bool:
-    try:
-        _number(cell)
-    except ValueError:
-        return True
-    return False
-
-
 def _is_header(first: list[str], second: list[str], want: Want) -> bool:
-    texts = [_is_text(cell) for cell in first]
+    texts = [is_text(cell) for cell in first]
     if not any(texts):
         rest = first[1:] if first[0] == "" else first
         return len(rest) > 2 and rest == [str(i) for i in range(len(rest))] and any("." in cell for cell in second)
     if len(first) == 1:
         named = first[0].lower() in LABEL_NAMES or first[0] in (want.labels, want.name)
-        return named or (bool(second) and not _is_text(second[0]))
+        return named or (bool(second) and not is_text(second[0]))
     if all(text or cell == "" for text, cell in zip(texts, first, strict=True)):
         return True
-    above_numbers = any(text and not _is_text(cell) for text, cell in zip(texts, second, strict=False))
+    above_numbers = any(text and not is_text(cell) for text, cell in zip(texts, second, strict=False))
     return above_numbers and all(text or cell.isdigit() for text, cell in zip(texts, first, strict=True))
 
 
@@ -188,6 +163,7 @@ def _table(
     top = next(lines, None)
     if top is None:
         raise AekitError(f"{path}: holds no rows; name a file with data")
+    lines = itertools.chain([top], lines)
     cells = split(top[1])
     known = names or [str(i + 1) for i in range(len(cells))]
     index_at = 0 if names and names[0] == "" and len(names) > 1 else None
@@ -196,34 +172,65 @@ def _table(
     if want.labels_only:
         if label_at is None:
             raise AekitError(f"{path}: has columns {listed(known)}; name the labels: {path}:{shown(known[-1])}")
-        chosen = []
-    elif not want.name:
+        rows = _parse(path, lines, split, known, [], {}, label_at)
+        return Contents({known[label_at]: in_memory(label_array(rows.labels))}, labels=known[label_at])
+    if not want.name:
         chosen = [i for i in range(len(known)) if i not in (index_at, label_at)]
-    rows = _parse(path, itertools.chain([top], lines), split, known, chosen, label_at, index_at)
+    if not names:
+        rows = _parse(path, lines, split, known, chosen, {}, label_at)
+        return _without_names(rows, known, cells, label_at, want, separator)
+    free = [i for i in range(len(known)) if i != label_at]
+    words, lines = _look_ahead(lines, split, len(known), free)
+    time_at = find_time(known, words, [i for i in free if not (want.name and i in chosen)])
+    aside = [i for i in (index_at, time_at) if i is not None]
+    columns = list(dict.fromkeys([*chosen, *aside]))
+    as_words: dict[int, dict[str, int]] = {i: {} for i in columns if i in words or i in aside}
+    rows = _parse(path, lines, split, known, columns, as_words, label_at)
+    found = {
+        i: Column(i, known[i], rows.data[:, k], list(as_words[i]) if i in as_words else None)
+        for k, i in enumerate(columns)
+    }
+    return contents(
+        path,
+        want.name or "",
+        [found[i] for i in chosen],
+        None if index_at is None or index_at == time_at else found[index_at],
+        None if time_at is None else found[time_at],
+        None if label_at is None else Labels(label_at, known[label_at], rows.labels),
+        separator,
+    )
+
+
+def _look_ahead(lines: Lines, split: Split, width: int, places: list[int]) -> tuple[dict[int, str], Lines]:
+    """Which of these columns hold words, and the lines again."""
+    seen: list[tuple[int, str]] = []
+
+    def rows() -> Iterator[list[str]]:
+        for number, line in lines:
+            seen.append((number, line))
+            cells = split(line) if line else [""] * width
+            if len(cells) != width:
+                return  # which the parser tells
+            yield cells
+
+    found = worded(rows(), places)
+    return found, itertools.chain(seen, lines)
+
+
+def _without_names(
+    rows: "_Rows", known: list[str], cells: list[str], label_at: int | None, want: Want, separator: str | None
+) -> Contents:
     data, labels = rows.data, label_array(rows.labels)
-    if not names and label_at is None and not want.name and _begins_with_classes(data, cells):
+    if label_at is None and not want.name and _begins_with_classes(data, cells):
         labels, data, label_at = data[:, 0].astype(np.int64), data[:, 1:].copy(), 0
-    arrays = {} if want.labels_only else {want.name or "": _in_memory(data)}
+    by_point = data.shape[1] == 1
+    arrays = {want.name or "": in_memory(data.T if by_point else data)}
     label = None if label_at is None else known[label_at]
     if label is not None:
-        arrays[label] = _in_memory(labels)
-    kept = tuple(known[i] for i in chosen) if names else ()
-    is_table = any(not re.fullmatch(r"(att)?\d+", name) for name in kept)
-    shift = 0 if index_at is None else 1
-    header = Layout(
-        separator,
-        kept,
-        label if names or label is None else "",
-        0 if label_at is None else min(label_at - shift, len(kept) or label_at),
-        tuple(rows.row_names),
-    )
-    return Contents(
-        arrays, "table" if is_table else "series", labels=label, columns=kept if is_table else (), header=header
-    )
-
-
-def _in_memory(values: Array) -> Stored:
-    return Stored(values.shape, values.dtype, once(lambda: values))
+        arrays[label] = in_memory(labels)
+    header = Layout(separator, (), None if label_at is None else "", label_at or 0)
+    notes = ("its one column is one series: each row is a point of it",) if by_point else ()
+    return Contents(arrays, "series", labels=label, header=header, by_point=by_point, notes=notes)
 
 
 def _positions(path: Path, name: str | None, known: list[str]) -> list[int]:
@@ -253,7 +260,7 @@ def _label_at(
         names = [n for n in LABEL_NAMES if n != "y" or "x" not in lower]
         found = [lower.index(name) for name in names if name in lower] + ([known.index(label)] if label else [])
     else:
-        found = [i for i in (0, len(cells) - 1) if _is_text(cells[i])]
+        found = [i for i in (0, len(cells) - 1) if is_text(cells[i])]
     return next((i for i in found if i in free), None)
 
 
@@ -274,9 +281,8 @@ def _begins_with_classes(data: Array, cells: list[str]) -> bool:
 
 
 class _Rows(NamedTuple):
-    data: Array  # (rows, columns) float64
+    data: NDArray[np.float64]  # (rows, columns)
     labels: list[str]
-    row_names: list[str]
 
 
 def _parse(
@@ -284,13 +290,15 @@ def _parse(
     lines: Lines,
     split: Split,
     known: list[str],
-    chosen: list[int],
+    columns: list[int],
+    as_words: dict[int, dict[str, int]],
     label_at: int | None,
-    index_at: int | None,
 ) -> _Rows:
-    values, labels, row_names = array("d"), [], []
+    """The cells of these columns as numbers; `as_words` gets the words of some, whose numbers are places in it."""
+    values, labels = array("d"), []
     count = 0
-    everything = chosen == list(range(len(known)))
+    everything = columns == list(range(len(known)))
+    convert = [_places_in(as_words[i]) if i in as_words else float for i in columns]
     for number, line in lines:
         if not line and len(known) > 1:
             continue
@@ -304,31 +312,39 @@ def _parse(
             if label.lower() in ("", "?", "nan"):
                 raise AekitError(f"{path}: line {number}: its label is missing; fill it in, or leave the line out")
             labels.append(label)
-        if index_at is not None:
-            row_names.append(cells[index_at])
-        picked = cells if everything else [cells[i] for i in chosen]
+        picked = cells if everything else [cells[i] for i in columns]
         done = len(values)
         count += 1
         try:
-            values.extend(map(float, picked))
+            values.extend(
+                [f(cell) for f, cell in zip(convert, picked, strict=True)] if as_words else map(float, picked)
+            )
             if "_" in line:
                 raise ValueError
         except ValueError:
             del values[done:]
-            values.extend(_checked(path, number, cells, known, chosen))
+            values.extend(_checked(path, number, cells, known, columns, as_words))
     data = np.frombuffer(values) if values else np.empty(0)
-    return _Rows(data.reshape(count, len(chosen)), labels, row_names)
+    return _Rows(data.reshape(count, len(columns)), labels)
 
 
-def _checked(path: Path, number: int, cells: list[str], known: list[str], chosen: list[int]) -> Iterator[float]:
-    for i in chosen:
+def _places_in(words: dict[str, int]) -> Callable[[str], float]:
+    """A function that gives a word its place among those that came before."""
+    return lambda cell: words.setdefault(cell.strip(), len(words))
+
+
+def _checked(
+    path: Path, line: int, cells: list[str], known: list[str], columns: list[int], as_words: dict[int, dict[str, int]]
+) -> Iterator[float]:
+    for i in columns:
+        if i in as_words:
+            yield _places_in(as_words[i])(cells[i])
+            continue
         try:
-            yield _number(cells[i])
+            yield number_in(cells[i])
         except ValueError:
             others = "name it as the labels, or name the columns to read after a colon"
-            remedy = (
-                "write decimals with a point" if re.fullmatch(r"\s*-?\d+,\d+\s*", cells[i]) else f"mend it, {others}"
-            )
+            remedy = "write decimals with a point" if has_decimal_comma(cells[i]) else f"mend it, {others}"
             raise AekitError(
-                f"{path}: line {number}, column {shown(known[i])}: {shown(cells[i], 40)!r} is not a number; {remedy}"
+                f"{path}: line {line}, column {shown(known[i])}: {shown(cells[i], 40)!r} is not a number; {remedy}"
             ) from None

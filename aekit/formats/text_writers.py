@@ -11,8 +11,8 @@ from typing import BinaryIO, TextIO, cast
 
 import numpy as np
 
+from aekit.formats._columns import Layout
 from aekit.formats._registry import Plan, Put, writer
-from aekit.formats.text import Layout
 from aekit.records import Array
 
 
@@ -32,22 +32,32 @@ def cells(values: Array) -> list[list[object]] | list[object]:
     return cast(list[object], (values.astype(str) if shorter else values).tolist())
 
 
+Beside = tuple[int, str, Array | tuple[str, ...]]  # a column that is no data: its place, its name, what it holds
+
+
 @writer(".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".arff", ".arff.gz")
 @contextlib.contextmanager
 def write_text(path: Path, plan: Plan) -> Iterator[Put]:
-    if len(plan.shape) != 2:
+    by_point = plan.like.by_point and plan.shape == plan.like.shape
+    shape = plan.shape if not by_point else (plan.shape[1], *(plan.shape[2:] or (1,)))
+    if len(shape) != 2:
         raise plan.refuse(f"text holds rows of values, not an array of {plan.shape}", "name a .npy file")
     header = plan.like.header
-    layout = header if isinstance(header, Layout) and plan.alike else Layout(",")
+    layout = Layout(",", plan.like.columns if plan.alike else ())
+    if isinstance(header, Layout) and plan.alike:
+        layout = header
     kind = plan.ending.removesuffix(".gz")
-    labels = None if layout.label is None else plan.labels
-    row_names = layout.row_names if len(layout.row_names) == plan.shape[0] else ()
-    names = list(layout.names)
-    if names and labels is not None:
-        names.insert(layout.label_at, layout.label or "label")
+    labels = None if layout.label is None else plan.like.point_labels if by_point else plan.labels
+    beside: list[Beside] = [one for one in layout.aside if len(one.cells) == shape[0]]
+    if labels is not None:
+        beside.append((layout.label_at, layout.label or ("target" if kind == ".arff" else "label"), labels))
+    beside.sort(key=lambda column: column[0])
+    names = list(layout.names) or ([f"att{i + 1}" for i in range(shape[1])] if kind == ".arff" else [])
+    for at, name, _ in beside if names else []:
+        names.insert(at, name)
     with text_file(path, plan.ending) as f:
         if kind == ".arff":
-            _write_attributes(f, plan, names, labels, layout.label_at)
+            _write_attributes(f, plan, names, beside)
         separator = {".tsv": "\t", ".arff": ",", ".csv": ";" if layout.separator == ";" else ","}
         table = csv.writer(
             f,
@@ -56,31 +66,31 @@ def write_text(path: Path, plan: Plan) -> Iterator[Put]:
             lineterminator="\n",
         )
         if names and kind != ".arff":
-            table.writerow(["", *names] if row_names else names)
+            table.writerow(names)
         written = 0
 
         def put(rows: Array) -> None:
             nonlocal written
-            lines = cast(list[list[object]], cells(rows))
-            if labels is not None:
-                for line, label in zip(lines, labels[written : written + len(lines)].tolist(), strict=True):
-                    line.insert(layout.label_at, label)
-            if row_names:
-                lines = [[name, *line] for name, line in zip(row_names[written:], lines, strict=False)]
+            lines = cast(list[list[object]], cells(rows.reshape(-1, shape[1]) if by_point else rows))
+            stop = written + len(lines)
+            for at, _, column in beside:
+                texts = column[written:stop]
+                for line, text in zip(lines, texts if isinstance(texts, tuple) else texts.tolist(), strict=True):
+                    line.insert(at, text)
             table.writerows(lines)
-            written += len(lines)
+            written = stop
 
         yield put
 
 
-def _write_attributes(f: TextIO, plan: Plan, names: list[str], labels: Array | None, label_at: int) -> None:
-    if not names:
-        names = [f"att{i + 1}" for i in range(plan.shape[1])]
-        if labels is not None:
-            names.insert(label_at, "target")
+def _write_attributes(f: TextIO, plan: Plan, names: list[str], beside: list[Beside]) -> None:
+    """The header of an ARFF file; of the columns beside the data the labels are nominal, others strings."""
     types = ["numeric"] * len(names)
-    if labels is not None:
-        types[label_at] = "{" + ",".join(_quoted(str(label)) for label in np.unique(labels)) + "}"
+    for at, _, column in beside:
+        nominal = (
+            "{" + ",".join(map(_quoted, map(str, np.unique(column)))) + "}" if isinstance(column, np.ndarray) else ""
+        )
+        types[at] = nominal or "string"
     f.write(f"@relation {_quoted(plan.out.name.split('.')[0])}\n")
     f.writelines(f"@attribute {_quoted(name)} {kind}\n" for name, kind in zip(names, types, strict=True))
     f.write("@data\n")

@@ -15,6 +15,7 @@ as a logarithm: no kind outvotes the others. Which rows a member learns from, an
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -56,8 +57,8 @@ class Ensemble(nn.Module):
         values, members = math.prod(sample_shape), SHARED * len(KINDS)
         widths = (values, *hidden, latent, *reversed(hidden), values)
         self.middle = len(hidden)
-        self.activation, self.output = ACTIVATIONS[activation](), ACTIVATIONS["none"]()
-        pairs = list(zip(widths, widths[1:], strict=False))
+        self.activation, self.output = ACTIVATIONS[activation](), ACTIVATIONS[output]()
+        pairs = list(pairwise(widths))
         spread = [torch.rand(members, a, b) * 2 - 1 for a, b in pairs]
         self.weights = nn.ParameterList(w * math.sqrt(3 / w.shape[1]) for w in spread)
         self.biases = nn.ParameterList(torch.zeros(members, 1, b) for _, b in pairs)
@@ -83,7 +84,7 @@ class Ensemble(nn.Module):
                 z = h
             elif i < len(self.weights) - 1:
                 h = self.activation(h)
-        return h, z
+        return self.output(h), z
 
     def encode(self, x: Tensor) -> Tensor:
         """The latents of the members that learn from all rows, (B, SHARED * D)."""

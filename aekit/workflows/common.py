@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aekit import checkpoint, kernels
+from aekit import checkpoint, kernels, tables
+from aekit.batches import Normalisation
 from aekit.datasets import DATASETS, Part, find_dataset, open_dataset
 from aekit.errors import AekitError
 from aekit.files import check_free, whole
@@ -30,6 +31,8 @@ from aekit.windows import ratio
 RUNS = Path("runs")
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+ENCODES = ("score", "embed")  # verbs that give back no columns, so that words can be what they are made of
+TOLD_WORDS = 5
 VERB_RECIPES = {"denoise": "denoising", "fill": "conv", "score": "conv", "embed": "conv", "generate": "vae"}
 
 
@@ -59,6 +62,7 @@ class Options:
     force: bool = False
     report: str | None = None
     fresh: bool = False  # train on the input itself, whatever lies under runs/
+    missing: str | None = None  # where a table has no value: a name in tables.MISSING, else as the model was trained
 
 
 # --- data ------------------------------------------------------------------------------------------------------------
@@ -91,6 +95,9 @@ def open_input(data: str, labels: str | None = None) -> Record:
 
 
 def tell_gaps(record: Record, talk: Talk) -> None:
+    """What the reader found out, left out or filled up."""
+    for note in record.notes:
+        talk.say(f"{record.source}: {note}")
     if record.recorded is not None and record.recorded.filled:
         values = len(record) * record.values_per_row
         talk.say(
@@ -193,10 +200,12 @@ def find_model(
     AekitError where none fits; it names the two commands that help.
     """
     tell_gaps(record, talk)
+    if verb not in ENCODES:
+        tables.check_numbers(record, "denoise --mask" if verb == "fill" else verb)
     if options.model is not None:
         trained = load_model(options.model)
         check_serves(trained, verb)
-        check_fits(trained, record, _as_signal(trained, verb))
+        check_fits(trained, _columns_for(trained, record, verb), _as_signal(trained, verb))
         _tell_windows(trained, record, talk)
         return _ready(trained, options)
     for path in [] if options.fresh else newest_runs():
@@ -215,11 +224,64 @@ def find_model(
     )
 
 
+def _columns_for(trained: TrainedModel, record: Record, verb: str) -> Record:
+    return tables.encoded(record, trained.columns) if verb in ENCODES else record
+
+
+def as_model_takes(trained: TrainedModel, record: Record, missing: str | None, talk: Talk) -> Record:
+    """A table as the model takes it: with its columns, and the means of its training data where values are missing.
+
+    The latter where it is asked for; a model that was trained so does it by itself, and says so.
+    """
+    return brought(record, trained.columns, trained.normalisation, missing or trained.missing, talk)
+
+
+def brought(record: Record, columns: tuple[str, ...], normalisation: Normalisation, missing: str, talk: Talk) -> Record:
+    """A table with the columns of the training data, and its means in the gaps if they are wanted; others unchanged."""
+    for name, (words, rows) in tables.unknown_words(record, columns).items():
+        shown = ", ".join(words[:TOLD_WORDS]) + (", ..." if len(words) > TOLD_WORDS else "")
+        talk.say(f"{record.source}: column {name}: the model does not know {shown}, in {rows:,} rows")
+    return without_gaps(tables.encoded(record, columns), missing, talk, np.array(normalisation.offset))
+
+
+def without_gaps(
+    record: Record,
+    missing: str,
+    talk: Talk,
+    means: NDArray[np.float64] | None = None,
+    keep: NDArray[np.bool_] | None = None,
+) -> Record:
+    """A table whose missing values are these means, else the means of the rows of `keep`.
+
+    Raises AekitError where a value is missing and nobody said what to do.
+    """
+    if record.kind != "table":
+        if missing != "error":
+            raise AekitError(
+                f"{record.source}: --missing is for tables; aekit denoise --mask nan fills in {record.kind}"
+            )
+        return record
+    gaps = tables.find_gaps(record)
+    if gaps is None:
+        return record
+    if missing == "error":
+        name = record.columns[gaps.column] if record.columns else gaps.column
+        raise AekitError(
+            f"{record.source}: row {gaps.row}, column {name} has no value, {gaps.values:,} in {gaps.rows:,} rows are "
+            "missing; --missing mean puts the column's mean there, or leave those rows out"
+        )
+    talk.say(
+        f"{record.source}: {gaps.values:,} values in {gaps.rows:,} of {len(record):,} rows are missing: the mean of "
+        "their column in the training data stands in for them (--missing mean)"
+    )
+    return tables.filled(record, tables.column_means(record, keep) if means is None else means)
+
+
 def _load_if_fits(path: Path, record: Record, verb: str) -> TrainedModel | None:
     try:
         trained = checkpoint.load(path)
         check_serves(trained, verb)
-        check_fits(trained, record, _as_signal(trained, verb))
+        check_fits(trained, _columns_for(trained, record, verb), _as_signal(trained, verb))
     except AekitError:
         return None
     if trained.own_input:

@@ -85,6 +85,8 @@ def embed(
     for source in (data,) if reference is None else (data, reference):
         common.check_outputs(options, source, *vars(outputs).values())
     trained, run = common.find_model(data, record, "embed", options, talk)
+    record = common.as_model_takes(trained, record, options.missing, talk)
+    other = None if other is None else common.as_model_takes(trained, other, options.missing, talk)
     rows, width = inference.latent_shape(trained, record)
     with contextlib.ExitStack() as stack:
         of_input = Embedded(trained, record, stack.enter_context(contextlib.closing(Kept(rows, width))))

@@ -14,9 +14,9 @@ from aekit.batches import as_tensor, check_finite, read_all
 from aekit.diagnostics import Diagnosis
 from aekit.errors import AekitError, UsageError
 from aekit.files import together, whole
+from aekit.formats._columns import Layout
 from aekit.formats._registry import Names, ending_of, label_array
 from aekit.formats.images import Picture
-from aekit.formats.text import Layout
 from aekit.generation import Draw, Prior
 from aekit.records import Array, Record, record_of, select, times
 from aekit.trained import TrainedModel

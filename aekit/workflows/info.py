@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 import aekit
-from aekit import checkpoint, formats, kernels
+from aekit import checkpoint, formats, kernels, tables
 from aekit.batches import choose_normalisation
 from aekit.datasets import DATASETS
 from aekit.errors import AekitError, UsageError
@@ -65,13 +65,17 @@ def _data(thing: str, labels: str | None, report: str | None, force: bool) -> di
     assert record is not None, "every data set has a training part"
     if not len(record):
         raise AekitError(f"{thing}: no rows")
+    words = [f"{name} ({len(w)})" for name, w in zip(record.columns, record.categories, strict=False) if w]
+    record = tables.encoded(record)
     samples, _, rows = common.some_rows(record, SHOWN)
     finite = samples[np.isfinite(samples).reshape(len(samples), -1).all(axis=1)]
     facts: dict[str, Any] = {
         "data": thing,
         "rows": len(record),
+        "read_as": "; ".join(record.notes) or None,
         "sample_shape": times(record.sample_shape),
         "kind": record.kind,
+        "columns_of_words": ", ".join(words) or None,
         "type": str(record.dtype),
         "sampling_rate": record.sampling_rate,
         **_recorded(record),
@@ -80,7 +84,7 @@ def _data(thing: str, labels: str | None, report: str | None, force: bool) -> di
         "low": float(finite.min()) if finite.size else None,
         "high": float(finite.max()) if finite.size else None,
         "rows_with_missing_values": len(samples) - len(finite),
-        "labels": None if record.labels is None else _classes(record),
+        "labels": _classes(record),
         "picks": None
         if record.picks is None
         else f"{(record.picks[:, 0] >= 0).sum()} P, {(record.picks[:, 1] >= 0).sum()} S",
@@ -114,10 +118,11 @@ def _recorded(record: Record) -> dict[str, Any]:
     }
 
 
-def _classes(record: Record) -> str:
-    values, counts = np.unique(
-        np.array(list(map(str, record.labels if record.labels is not None else []))), return_counts=True
-    )
+def _classes(record: Record) -> str | None:
+    labels = record.point_labels if record.by_point else record.labels
+    if labels is None:
+        return None
+    values, counts = np.unique(np.array(list(map(str, labels))), return_counts=True)
     shown = ", ".join(f"{v} ({c})" for v, c in zip(values[:12], counts[:12], strict=True))
     return shown + (f" and {len(values) - 12} more" if len(values) > 12 else "")
 

@@ -51,6 +51,7 @@ def score(
         return _score_folder(Path(data), inside, out, rule, normal, options, talk, pick_thresholds)
     record = common.open_input(data, labels)
     trained, run = common.find_model(data, record, "score", options, talk)
+    record = common.as_model_takes(trained, record, options.missing, talk)
     suffix = "picks" if finds_picks(trained.network) else "classes" if classifies(trained.network) else "scores"
     path = None if out == "-" else Path(out) if out is not None else common.default_out(data, suffix, ".csv")
     if path is not None and not path.name.removesuffix(".gz").endswith((".csv", ".tsv")):

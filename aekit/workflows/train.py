@@ -56,7 +56,7 @@ SHEETS = 100  # of samples, likewise
 COLUMNS = ("epoch", "train_loss", "val_error", "best", "penalty", "seconds", "samples_per_second")
 OBJECTIVE = {"error", "beta", "beta_warmup", "penalty"}  # what a network with phases of its own has no use for
 TRAINING_OPTIONS = tuple(f.name for f in fields(TrainSettings))
-DATA_OPTIONS = ("labels", "target", "normal", "val", "window", "corrupt", "augment", "start")
+DATA_OPTIONS = ("labels", "target", "normal", "val", "missing", "window", "corrupt", "augment", "start")
 
 
 def train(
@@ -76,9 +76,9 @@ def train(
     """Trains `recipe` on `data` and returns the figures; `options` are those of the command line, by their names.
 
     Training settings (fields of TrainSettings), settings of the model (`latent`, `hidden`, ...) and of the data
-    (`labels`, `target`, `normal`, `val`, `window`, `corrupt`, `augment`, `start`) lie side by side in `options`. A
-    config file or a run to resume gives what is not given here. With `record`, the rows of `data` that a verb is to be
-    used on, all classes of it are learnt, and the model fits these rows alone.
+    (`labels`, `target`, `normal`, `val`, `missing`, `window`, `corrupt`, `augment`, `start`) lie side by side in
+    `options`. A config file or a run to resume gives what is not given here. With `record`, the rows of `data` that a
+    verb is to be used on, all classes of it are learnt, and the model fits these rows alone.
     """
     talk = talk or Talk()
     clock = Clock()
@@ -154,6 +154,7 @@ def train(
         classes=parts.classes,
         normal=parts.normal,
         columns=parts.record.columns,
+        missing=parts.missing,
         windowed=parts.windowed,
         precision=settings.precision,
         data=data,

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from aekit import tables
 from aekit.batches import Normalisation, Rows, choose_normalisation, chunks, read_all, to_rows
 from aekit.errors import AekitError, UsageError
 from aekit.inference import Seen
@@ -18,12 +19,15 @@ from aekit.recipes import Recipe
 from aekit.records import Record, select, times
 from aekit.trained import TrainedModel
 from aekit.training import mix
-from aekit.windows import channels_alone, tiles, windows_of
+from aekit.windows import channels_alone, tiles, window_starts, windows_of
 from aekit.workflows import common
 from aekit.workflows.common import Talk
 
 HELD_OUT_ROWS = 3000  # at most, where no --val is given
 LONGEST_SERIES = 8192  # longer ones are cut into windows
+POINT_WINDOWS = 100  # that a single series, whose rows are points, has room for side by side, unless they get too short
+SHORTEST_WINDOW = 32
+ENOUGH_WINDOWS = 500  # of such a series: they overlap until there are so many
 KEPT_CLASSES = 1000  # in the model file
 CROP = {1: 512, 2: 64}  # points along an axis of the pieces that recipes with `points` learn from
 SMALLEST_CROP = 16
@@ -45,7 +49,8 @@ class Parts:
     classes: tuple[str, ...] | None  # all labels, those of rows left out too
     normal: tuple[str, ...] | None
     windowed: bool  # samples are windows of longer rows
-    fingerprint: str  # of the rows before they were cut
+    missing: str  # what was done where a table has no value
+    fingerprint: str  # of the data as it was opened
 
 
 def open_parts(
@@ -69,9 +74,14 @@ def open_parts(
         raise UsageError("--normal is for anomalies; this recipe learns all classes: leave it off")
     record = common.open_part(data, "train", labels, target) if given is None else given
     assert record is not None, "every data set has a training part"
-    fingerprint = common.fingerprint(record)
     if given is None:
         common.tell_gaps(record, talk)
+    fingerprint = common.fingerprint(record)
+    missing = str(options.get("missing", "error" if start is None else start.missing))
+    if missing not in tables.MISSING:
+        raise UsageError(f"--missing {missing}: there are {', '.join(tables.MISSING)}")
+    if record.target is not None:
+        tables.check_numbers(record, "a model of --target")
     if record.target is not None and record.target.sample_shape != record.sample_shape:
         raise AekitError(
             f"{record.target.source}: a row has shape {times(record.target.sample_shape)}, the data's "
@@ -81,6 +91,12 @@ def open_parts(
     classes = None if record.labels is None else tuple(sorted(set(map(str, record.labels)))[:KEPT_CLASSES])
     if learns:
         _check_classes(record, classes)
+    if start is None:
+        known = normal is not None and record.labels is not None
+        keep = np.isin(np.array(list(map(str, record.labels))), normal) if known else None  # type: ignore[arg-type]
+        record = common.without_gaps(tables.encoded(record), missing, talk, keep=keep)
+    else:
+        record = common.as_model_takes(start, record, missing, talk)
     whole = _only_normal(record, normal, talk)
     window = start.sample_shape[-1] if start is not None and start.windowed else None
     if recipe.points is None:
@@ -115,6 +131,7 @@ def open_parts(
             raise AekitError(f"{options['val']}: with labels or targets in files of their own give --val as a share")
         outside = common.open_part(str(options["val"]), "train", labels, target)
     if outside is not None:
+        outside = common.brought(outside, record.columns, normalisation, missing, talk)
         _check_known(outside, classes, learns)
         val = _to_rows(_only_normal(outside, normal, talk), normalisation, raw.shape[1:], classes, alone, talk)
         held, kept = np.zeros(0, dtype=np.int64), np.arange(len(rows))
@@ -138,8 +155,9 @@ def open_parts(
         normalisation,
         classes,
         normal,
-        windowed=raw.shape[1:] != whole.sample_shape,
-        fingerprint=fingerprint,
+        raw.shape[1:] != whole.sample_shape,
+        missing,
+        fingerprint,
     )
 
 
@@ -216,7 +234,10 @@ def _only_normal(record: Record, normal: tuple[str, ...] | None, talk: Talk) -> 
 
 
 def _cut(record: Record, window: object, usual: int, talk: Talk) -> Record:
-    """Long series as windows side by side: of the length asked for, or of the usual one where they are over 8,192."""
+    """Long series as windows side by side: of the length asked for, or of the usual one where they are over 8,192.
+
+    A single series whose rows are points is always cut, into shorter windows where it is short, which then overlap.
+    """
     channels, *size = record.sample_shape
     if len(size) != 1 or record.kind == "table":
         if window is not None and window != size[-1]:
@@ -225,17 +246,21 @@ def _cut(record: Record, window: object, usual: int, talk: Talk) -> Record:
     length = size[0]
     if window is not None and not isinstance(window, int):
         raise UsageError(f"--set window={window}: a number of points")
-    wanted = window if window is not None else (usual if length > LONGEST_SERIES else length)
+    fitting = (
+        min(usual, max(SHORTEST_WINDOW, length // POINT_WINDOWS), max(2, length // 2)) if record.by_point else usual
+    )
+    wanted = window if window is not None else (fitting if record.by_point or length > LONGEST_SERIES else length)
     if wanted == length:
         return record
     if not 1 < wanted < length:
         raise AekitError(
             f"{record.source}: a window of {wanted} points does not fit rows of {length}; choose 2 to {length}"
         )
-    talk.say(
-        f"{record.source}: rows of {length} points are cut into windows of {wanted} (--set window=N for another length)"
-    )
-    return windows_of(record, (channels, wanted))
+    hop = min(wanted, max(1, (length - wanted) // ENOUGH_WINDOWS)) if record.by_point else wanted
+    apart = f", {hop} points apart" if hop != wanted else ""
+    rows = f"its {length:,} points are" if record.by_point else f"rows of {length} points are"
+    talk.say(f"{record.source}: {rows} cut into windows of {wanted}{apart} (--set window=N for another length)")
+    return windows_of(record, (channels, wanted), [(slice(s, s + wanted),) for s in window_starts(length, wanted, hop)])
 
 
 def _crops(record: Record, window: object, most: int, talk: Talk) -> Record:
@@ -269,9 +294,11 @@ def _crops(record: Record, window: object, most: int, talk: Talk) -> Record:
         piece = [min(window, along) for along in size]
     if piece == size:
         return record
-    count = len(record) * len(tiles(tuple(size), tuple(piece), overlap=False))
+    places = tiles(tuple(size), tuple(piece), overlap=False)
+    if len(record) * len(places) < FEW_CROPS:
+        places = tiles(tuple(size), tuple(piece), overlap=True)
     talk.say(f"{record.source}: learns from pieces of {times(tuple(piece))} (--set window=N for another size)")
-    return windows_of(record, (channels, *piece), overlap=count < FEW_CROPS)
+    return windows_of(record, (channels, *piece), places)
 
 
 def _is_file(val: object) -> bool:
