@@ -28,6 +28,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from aekit.empirical_null import fit_null
 from aekit.errors import UsageError
 
 Floats = NDArray[np.float64]
@@ -164,6 +165,46 @@ def judge(scores: ArrayLike, calibration: ArrayLike, rule: str | Rule = "auto") 
     if 2 * np.count_nonzero(verdict.flagged) > len(values) > 1:
         notes.append("more than half of the samples are flagged: most are anomalous, or unlike the calibration rows")
     return replace(verdict, notes=tuple(notes))
+
+
+def judge_mixed(scores: ArrayLike, rule: str | Rule = "auto", among: ArrayLike | None = None) -> Verdict:
+    """The verdict on scores (N,) where no rows are known to be normal: p-values come from the bulk of the scores.
+
+    `among` are the scores that tell it, those of the rows trained on, some of them anomalous; else those judged. See
+    `empirical_null`. All p-values are extrapolated, so that the verdict depends on more than the order of the scores.
+    """
+    rule = parse_rule(rule) if isinstance(rule, str) else rule
+    values = _checked(scores, "scores")
+    rows = values if among is None else _checked(among, "scores")
+    if not len(values):
+        return Verdict(values, np.zeros(0, bool), math.inf, str(rule), (), True)
+    null = fit_null(rows)
+    p = null.p_at(values)
+    notes = [
+        f"no row is known to be normal: p-values come from the lowest {null.bulk:.0%} of the scores, which make "
+        f"{1 - null.share:.1%} of the rows look anomalous"
+    ]
+    if rule.name == "auto" and len(rows) >= FEWEST:
+        levels, counts = np.unique(p, return_counts=True)
+        gain = np.cumsum(counts) - 2 * null.share * len(p) * levels  # local false discovery rate below one half
+        best = int(np.argmax(gain))
+        verdict = _up_to(float(levels[best]) if gain[best] > 0 else None, values, p, rule, (), True)
+    elif rule.name == "fdr":
+        verdict = _up_to(_step_up(p, rule.value), values, p, rule, (), True)
+        if not verdict.flagged.any():
+            others = np.count_nonzero(judge_mixed(values, "auto", rows).flagged)
+            notes.append(f"nothing is flagged: the smallest p is {p.min():.2g}; auto would flag {others}")
+    elif rule.name in ("auto", "fpr"):
+        limit = rule.value if rule.name == "fpr" else FEW_FPR
+        if rule.name == "auto":
+            notes.append(
+                f"fewer than {FEWEST} samples do not tell the share of anomalies: flagged where p <= {limit:g}"
+            )
+        flagged = p <= limit
+        verdict = _up_to(float(p[flagged].max()) if flagged.any() else None, values, p, rule, (), True)
+    else:
+        verdict = replace(_fixed(values, np.sort(rows), rule), p_values=p, extended=True)
+    return replace(verdict, notes=(*notes, *verdict.notes))
 
 
 def anomaly_figures(scores: ArrayLike, anomalous: ArrayLike, flagged: ArrayLike) -> dict[str, float]:

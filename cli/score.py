@@ -30,10 +30,12 @@ def score(
     ] = "0.3,0.1,0.1",
     missing: shared.Missing = None,
     model: shared.Model = None,
+    fresh: shared.Fresh = False,
     device: shared.Device = "auto",
     kernels: shared.Kernels = "auto",
     precision: shared.Precision = None,
     batch_size: shared.BatchSize = None,
+    seed: shared.Seed = 0,
     report: shared.Report = None,
     as_json: shared.Json = False,
     force: shared.Force = False,
@@ -45,7 +47,7 @@ def score(
     least = parse_thresholds(pick_thresholds)
     from aekit import workflows
 
-    options = shared.options(model, device, kernels, precision, batch_size, force=force, report=report, missing=missing)
+    options = shared.options(model, device, kernels, precision, batch_size, seed, force, report, fresh, missing)
     figures = workflows.score(data, out, threshold, labels, normal, error_map, options, shared.talk(quiet), least)
     shared.report(figures, as_json, quiet)
 

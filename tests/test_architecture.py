@@ -19,7 +19,7 @@ STEPS = [
     ["windows", "tables"],
     ["batches"],
     ["formats", "synthetic", "optimisers", "graphs", "transfers", "stft", "picks"],
-    ["kernels", "records", "files", "settings"],
+    ["kernels", "records", "files", "settings", "empirical_null"],
     ["errors"],
 ]
 STEP = {name: i for i, step in enumerate(STEPS) for name in step}

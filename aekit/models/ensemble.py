@@ -9,9 +9,9 @@ Three kinds of members differ in the rows that they learn from:
 Each member sees every other row (two members of a kind share them out), so that a row is judged by members that have
 not learnt it. Beside them stands the plainest autoencoder, which gives back the median.
 
-How far a member's error lies above its usual one is told in units of the spread of its usual errors, log(error) being
-close to normal; the score is the root mean square of these distances over the kinds, beyond one on a scale that grows
-as a logarithm: no kind outvotes the others. Which rows a member learns from, and the scale, are our own choice.
+How far the logarithm of a kind's error lies above the usual one is told in units of the spread of its usual errors, so
+that no kind outvotes the others; the score is the root mean square of these distances over the kinds, smoothed at zero.
+Which rows a member learns from, and this score, are our own choice.
 """
 
 import math
@@ -34,6 +34,7 @@ ANCHORS = 1000  # rows to which distances are taken
 BEYOND = 2.5  # spreads above the usual error up to which a row is like those learnt from
 USUAL, LOW, BELOW = 0.4, 0.1, 0.16  # quantiles of errors: the usual one; those that tell the spread
 MOST_FOR_QUANTILES = 1 << 14
+EDGE = 0.02  # from 0 and 1, for a median that a sigmoid is to give back
 EVALUATED = 2000  # rows at a time
 
 
@@ -116,7 +117,7 @@ class Ensemble(nn.Module):
 
     def _above(self, errors: Tensor) -> Tensor:
         usual, spread = self.usual.float().unbind(1)
-        return torch.asinh(softplus((_log(errors) - usual[:, None]) / spread[:, None]))
+        return softplus((_log(errors) - usual[:, None]) / spread[:, None])
 
     # --- training ----------------------------------------------------------------------------------------------------
 
@@ -125,7 +126,8 @@ class Ensemble(nn.Module):
         """Before the first step: the median, and the half of the rows that each kind begins with."""
         x = _values(rows)
         self.median.copy_(x.median(0).values)
-        self.biases[-1].copy_(self.median)
+        is_bounded = isinstance(self.output, nn.Sigmoid)
+        self.biases[-1].copy_(self.median.clamp(EDGE, 1 - EDGE).logit() if is_bounded else self.median)
         self.weights[-1].mul_(0.1)
         generator = torch.Generator().manual_seed(0)
         anchors = x[torch.randperm(len(x), generator=generator)[:ANCHORS].to(x.device)]

@@ -16,7 +16,7 @@ from aekit.records import Record
 from aekit.thresholds import Verdict
 from aekit.trained import TrainedModel
 from aekit.training import classifies, finds_picks
-from aekit.workflows import common
+from aekit.workflows import common, own_input
 from aekit.workflows.classes import write_classes
 from aekit.workflows.common import Clock, Options, Talk
 from aekit.workflows.folders import over_folder
@@ -50,13 +50,21 @@ def score(
             raise AekitError(f"{data}: is a folder of files; leave --labels, --map and -o - off, or name one file")
         return _score_folder(Path(data), inside, out, rule, normal, options, talk, pick_thresholds)
     record = common.open_input(data, labels)
-    trained, run = common.find_model(data, record, "score", options, talk)
+    table = None if out == "-" else common.default_out(data, "scores", ".csv") if out is None else Path(out)
+    maps = None if error_map is None else Path(error_map)
+
+    def learn() -> TrainedModel:
+        common.check_outputs(options, data, table, maps)
+        return own_input.learn(data, record, options, talk)
+
+    trained, run = common.find_model(data, record, "score", options, talk, learn)
+    is_own = trained.own_input and trained.fingerprint == common.fingerprint(record)
     record = common.as_model_takes(trained, record, options.missing, talk)
     suffix = "picks" if finds_picks(trained.network) else "classes" if classifies(trained.network) else "scores"
     path = None if out == "-" else Path(out) if out is not None else common.default_out(data, suffix, ".csv")
     if path is not None and not path.name.removesuffix(".gz").endswith((".csv", ".tsv")):
         raise AekitError(f"{path}: scores are a table; name a .csv or .tsv file with -o")
-    common.check_outputs(options, data, path, None if error_map is None else Path(error_map))
+    common.check_outputs(options, data, path, maps)
     if finds_picks(trained.network):
         if error_map is not None or normal is not None or rule != "auto":
             raise AekitError(
@@ -84,7 +92,7 @@ def score(
     elif record.labels is not None:
         talk.say("the labels do not say what is normal; --normal CLASS does, and gives AUROC, average precision and F1")
     with together():
-        figures = _score(trained, run, record, path, rule, anomalous, error_map, options, talk)
+        figures = _score(trained, run, record, path, rule, anomalous, error_map, is_own, options, talk)
     return {**figures, "seconds": clock.seconds}
 
 
@@ -116,13 +124,17 @@ def _score(
     rule: str,
     anomalous: NDArray[np.bool_] | None,
     error_map: str | None,
+    is_own: bool,
     options: Options,
     talk: Talk,
 ) -> dict[str, Any]:
     assert trained.calibration is not None, "score has checked it"
     scores = _scores(trained, record, run, error_map, anomalous is not None, options, talk)
     common.warn(scores.seen, trained, talk)
-    verdict = thresholds.judge(scores.score, trained.calibration.numpy(), rule)
+    if trained.own_input:
+        verdict = thresholds.judge_mixed(scores.score, rule, None if is_own else trained.calibration.numpy())
+    else:
+        verdict = thresholds.judge(scores.score, trained.calibration.numpy(), rule)
     for note in verdict.notes:
         talk.say(note)
     truth = None if anomalous is None else anomalous[scores.row]

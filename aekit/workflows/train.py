@@ -8,6 +8,7 @@ import csv
 import hashlib
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from inspect import signature
@@ -52,6 +53,7 @@ FILES = (MODEL_FILE, RESUME_FILE, METRICS_FILE, REPORT_FILE)
 SAMPLES_FOLDER = "samples"  # what networks that compete generate from the same latents
 PASSES, LEAST_POINTS = 20, 1_500_000  # over the rows of a run that goes by points, and in all
 LINES = 25  # told of a run, however many epochs
+SECONDS_BETWEEN_FILES = 1.0  # of a run whose epochs are shorter
 SHEETS = 100  # of samples, likewise
 COLUMNS = ("epoch", "train_loss", "val_error", "best", "penalty", "seconds", "samples_per_second")
 OBJECTIVE = {"error", "beta", "beta_warmup", "penalty"}  # what a network with phases of its own has no use for
@@ -443,6 +445,13 @@ def _loop(
     per_epoch = steps_in_epoch(len(parts.train), settings.batch_size)
     epochs = settings.epochs if settings.steps is None else math.ceil(settings.steps / per_epoch)
     train, val = parts.train.to(where), parts.val.to(where)
+    kept, is_due = -math.inf, True
+
+    def keep_epoch(epoch: Epoch) -> None:
+        more = {**keep, "history": history, "pictures": stages.pictures}
+        checkpoint.save_resume({**epoch.state(), **more}, run / RESUME_FILE)
+        _write_metrics(run / METRICS_FILE, history)
+
     with talk.track("training", settings.steps or epochs * per_epoch) as advance:
         for epoch in fit(trained.network, train, val, settings, corruption, state, advance):
             history = [*history, {"epoch": epoch.number, **epoch.metrics}]
@@ -450,17 +459,23 @@ def _loop(
                 talk.say(note)
             if not all(map(math.isfinite, epoch.metrics.values())):
                 raise AekitError(f"{run}: the loss is no longer a number in epoch {epoch.number}; try a smaller --lr")
-            if epoch.is_best:
-                checkpoint.save(trained, run / MODEL_FILE)
             stages.add(epoch.number, epochs)
             is_sheet = epoch.number in (1, epochs) or epoch.number % math.ceil(epochs / SHEETS) == 0
             if is_sheet and not is_judged(trained.network):
                 _write_sheet(trained, run / SAMPLES_FOLDER / f"epoch-{epoch.number:04}.png")
-            more = {**keep, "history": history, "pictures": stages.pictures}
-            checkpoint.save_resume({**epoch.state(), **more}, run / RESUME_FILE)
-            _write_metrics(run / METRICS_FILE, history)
-            if epoch.number in (1, epochs) or epoch.number % math.ceil(epochs / LINES) == 0:
+            is_due = time.monotonic() - kept >= SECONDS_BETWEEN_FILES
+            if epoch.is_best and (is_due or not hasattr(trained.network, "keeps_last")):
+                checkpoint.save(trained, run / MODEL_FILE)
+            if is_due:
+                keep_epoch(epoch)
+                kept = time.monotonic()
+            is_told = epoch.number in (1, epochs) or epoch.number % math.ceil(epochs / LINES) == 0
+            if is_told and not trained.own_input:  # a verb that trains has its bar
                 talk.say(_line(epoch, epochs))
+        if not is_due:
+            if hasattr(trained.network, "keeps_last"):
+                checkpoint.save(trained, run / MODEL_FILE)
+            keep_epoch(epoch)
     return history
 
 

@@ -23,6 +23,7 @@ from aekit.windows import channels_alone, tiles, window_starts, windows_of
 from aekit.workflows import common
 from aekit.workflows.common import Talk
 
+MOST_ROWS, MOST_VALUES = 100_000, 1 << 26  # of the input, where a model learns from what it is used on
 HELD_OUT_ROWS = 3000  # at most, where no --val is given
 LONGEST_SERIES = 8192  # longer ones are cut into windows
 POINT_WINDOWS = 100  # that a single series, whose rows are points, has room for side by side, unless they get too short
@@ -91,6 +92,8 @@ def open_parts(
     classes = None if record.labels is None else tuple(sorted(set(map(str, record.labels)))[:KEPT_CLASSES])
     if learns:
         _check_classes(record, classes)
+    if given is not None:
+        record = _enough(record, talk)
     if start is None:
         known = normal is not None and record.labels is not None
         keep = np.isin(np.array(list(map(str, record.labels))), normal) if known else None  # type: ignore[arg-type]
@@ -233,12 +236,31 @@ def _only_normal(record: Record, normal: tuple[str, ...] | None, talk: Talk) -> 
     return select(record, keep)
 
 
+def _enough(record: Record, talk: Talk) -> Record:
+    """So many rows, taken all over the file, that they fit in memory, as a record in memory; all where they do."""
+    rows = min(MOST_ROWS, max(1, MOST_VALUES // record.values_per_row))
+    if len(record) <= rows:
+        return record
+    talk.say(f"{record.source}: {rows:,} of {len(record):,} rows, taken all over the file, are enough to learn from")
+    samples, labels, _ = common.some_rows(record, rows)
+    array = record.from_samples(samples)
+    return replace(
+        record, shape=array.shape, read=lambda i, j: array[i:j], labels=labels, target=None, picks=None, recorded=None
+    )
+
+
 def _cut(record: Record, window: object, usual: int, talk: Talk) -> Record:
     """Long series as windows side by side: of the length asked for, or of the usual one where they are over 8,192.
 
     A single series whose rows are points is always cut, into shorter windows where it is short, which then overlap.
     """
     channels, *size = record.sample_shape
+    if record.kind == "image" and isinstance(window, int) and 1 < window <= min(size):
+        places = tiles(tuple(size), (window, window), overlap=False)
+        if len(record) * len(places) < MOST_ROWS // 10:
+            places = tiles(tuple(size), (window, window), overlap=True)
+        talk.say(f"{record.source}: pictures of {times(tuple(size))} are cut into pieces of {window}x{window}")
+        return windows_of(record, (channels, window, window), places)
     if len(size) != 1 or record.kind == "table":
         if window is not None and window != size[-1]:
             raise AekitError(f"{record.source}: only series are cut into windows; leave --set window off")
