@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
 from torch import Tensor
 
 from aekit.batches import CHUNK_BYTES, as_tensor, chunks, undo
@@ -26,10 +27,11 @@ from aekit.records import Array, Output, Record, times
 from aekit.trained import TrainedModel
 from aekit.training import mix, precision_context
 from aekit.transfers import Upload, fetch
-from aekit.windows import Place, Spot, Windows, fits, float_for, ratio
+from aekit.windows import Place, Spot, Windows, fits, float_for, ratio, window_starts
 
 BATCH = {"cpu": (1 << 20, 1024), "cuda": (1 << 22, 8192)}  # most values and samples where no batch size is asked for
 FARTHEST = 10  # times a sampling rate may be that of the model
+POINT_HOPS = 8  # windows over a point of a series that is scored by point
 DRAWS = 10  # of a network that tells how sure it is by dropout
 IN_FLIGHT = {"cpu": 1, "cuda": 2}  # batches that are started before the first of them is waited for
 Progress = Callable[[int], None]  # told the rows done
@@ -296,6 +298,41 @@ def score(
         )
     starts = [tuple(along.start for along in place[1:]) for place in places] * len(record) if len(places) > 1 else []
     return Scores(score, pca_score, row, starts, seen)
+
+
+def score_points(
+    trained: TrainedModel, record: Record, run: Run, progress: Progress, on_map: Callable[[Array], object] | None = None
+) -> Scores:
+    """A score of each time point of a record whose rows are points, by windows that lie an eighth of one apart.
+
+    It is the geometric mean of two that see far and near: the mean score of the windows over a point, and the mean of
+    the point's own error in them, smoothed over an eighth of a window. `row` are the points.
+    """
+    check_fits(trained, record)
+    points, window = record.sample_shape[-1], trained.sample_shape[-1]
+    hop = max(1, window // POINT_HOPS)
+    places: list[Place] = [(slice(None), slice(s, s + window)) for s in window_starts(points, window, hop)]
+    far, times = np.zeros(points), np.zeros(points)
+    maps = np.zeros((1, *record.sample_shape), np.float32)
+    seen = Seen()
+
+    def function(raw: Tensor) -> list[Tensor]:
+        return _scores_and_map(trained, trained.normalisation.apply(raw)[0], run.precision)
+
+    batches = _Batches(function, run, seen)
+    for _, samples in chunks(record):
+        for spots, (scores, values) in batches(samples, places):
+            for (_, _, along), score, value in zip(spots, scores, values, strict=True):
+                far[along] += score
+                times[along] += 1
+                maps[0, :, along] += value
+            progress(spots[-1][-1].stop)
+    maps /= times.astype(np.float32)
+    near = uniform_filter1d(maps[0].mean(axis=0).astype(np.float64), hop)
+    if on_map is not None:
+        on_map(record.from_samples(maps))
+    score = np.sqrt(np.maximum(near, 0) * far / times).astype(np.float32)
+    return Scores(score, np.empty(0, np.float32), np.arange(points), [], seen)
 
 
 def class_probabilities(

@@ -107,11 +107,11 @@ class Ensemble(nn.Module):
         return torch.cat([(flat - self.median).square()[None], errors])
 
     def score(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The score of each sample (B, C, ...), (B,), and what each value has in it, (B, C, ...), whose sum it is."""
+        """The score of each sample (B, C, ...), (B,), and what each value has in it, (B, C, ...), whose mean it is."""
         errors = self.kind_errors(x)
         above = self._above(errors.mean(2))  # (1 + kinds, B)
         score = above.square().mean(0).sqrt()
-        shares = errors / errors.sum(2, keepdim=True).clamp_min(1e-30)
+        shares = errors / errors.mean(2, keepdim=True).clamp_min(1e-30)
         weights = above.square() / above.square().sum(0).clamp_min(1e-30)
         return score, (score[:, None] * (weights[..., None] * shares).sum(0)).view(-1, *self.sample_shape)
 
