@@ -665,3 +665,9 @@ def test_time_units_follow_the_length_of_a_trace(seconds, unit):
 def test_where_nothing_is_flagged_the_page_says_so_and_names_no_threshold():
     section = reports.scores_section(np.arange(3.0), np.arange(3.0), None, math.inf, "auto", {})
     assert section.text == "Rule auto: none of 3 samples is flagged."
+
+
+def test_names_of_figures_are_words():
+    text = reports.page("t", {"pca_auroc": 0.5, "snr_gain_db": 3.0, "calibration_rows": 9, "f1": None}, [])
+    for words in ("PCA AUROC", "SNR gain dB", "calibration rows", "F1"):
+        assert f"<dt>{words}</dt>" in text
