@@ -178,6 +178,7 @@ def test_words_are_trained_on_scored_and_embedded(shop: Path) -> None:
     done = aekit(shop, "embed", "new.csv", "--maps", "none", "--json")
     assert json.loads(done.stdout)["model"] == "runs/stacked-goods-1/model.safetensors"
     assert "mirrored" not in done.stderr
+    assert result(shop, "info", "gaps.csv")["next"].endswith("--data gaps.csv --missing mean")
     facts = result(shop, "info", "goods.csv")
     assert (facts["columns_of_words"], facts["sample_shape"]) == ("colour (3), sold (1)", "1x6")
     fails(shop, "denoise", "goods.csv", "--model", "plain", says="goods.csv: column colour holds words, which denoise")
