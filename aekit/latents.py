@@ -253,7 +253,8 @@ def drawn(classes: Codes, most: int, rng: np.random.Generator) -> Codes:
 def probe(z: NDArray[np.float32], classes: Codes, row: Codes, seed: int) -> Iterator[tuple[str, Accuracy]]:
     """Accuracy with which classifiers tell the classes (M,) from latents (M, D), by stratified cross-validation.
 
-    Latents of one `row` (M,) are in one fold. Values are standardised by what each fold trains on.
+    Latents of one `row` (M,) are in one fold. Values are centred and divided by one scale, the largest standard
+    deviation of a unit, both of all rows: a unit that hardly moves is not to count as much as the others.
     """
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
@@ -284,7 +285,7 @@ def _accuracy(classifier: Any, z: NDArray[np.float32], classes: Codes, row: Code
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.model_selection import StratifiedKFold
 
-    scale = float(z.std(axis=0).max()) or 1.0  # one for all: units that hardly move are not to count as much as others
+    scale = float(z.std(axis=0).max()) or 1.0
     z = z - z.mean(axis=0)
     _, first, inverse = np.unique(row, return_index=True, return_inverse=True)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)

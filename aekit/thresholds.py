@@ -207,26 +207,27 @@ def judge_mixed(scores: ArrayLike, rule: str | Rule = "auto", among: ArrayLike |
     return replace(verdict, notes=(*notes, *verdict.notes))
 
 
-def anomaly_figures(scores: ArrayLike, anomalous: ArrayLike, flagged: ArrayLike) -> dict[str, float]:
+def anomaly_figures(scores: ArrayLike, anomalous: ArrayLike, flagged: ArrayLike) -> dict[str, float | None]:
     """auroc, average_precision, f1, best_f1 (over all thresholds), precision, recall, false_discovery_rate.
 
-    Empty where all samples are normal or all anomalous. With nothing flagged, the precision is 1: no false alarm.
+    Empty where all samples are normal or all anomalous. Where nothing is flagged there is no precision and no false
+    discovery rate: they are None.
     """
     score, truth, flags = _checked(scores, "scores"), np.asarray(anomalous, bool), np.asarray(flagged, bool)
     if truth.all() or not truth.any():
         return {}
     precisions, recalls, _ = precision_recall_curve(truth, score)
-    precision = float(precision_score(truth, flags, zero_division=1))  # nothing flagged, no false alarm
+    precision = float(precision_score(truth, flags)) if flags.any() else None
     recall = float(recall_score(truth, flags))
     best = 2 * precisions * recalls / np.maximum(precisions + recalls, 1e-12)
     return {
         "auroc": float(roc_auc_score(truth, score)),
         "average_precision": float(average_precision_score(truth, score)),
-        "f1": 2 * precision * recall / (precision + recall) if recall else 0.0,
+        "f1": 2 * precision * recall / (precision + recall) if precision else 0.0,
         "best_f1": float(best.max()),
         "precision": precision,
         "recall": recall,
-        "false_discovery_rate": 1 - precision,
+        "false_discovery_rate": None if precision is None else 1 - precision,
     }
 
 

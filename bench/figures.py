@@ -232,7 +232,8 @@ def _heartbeats(folder: Path, split: str, recipe: str, seeds: range, options: di
                 talk=Talk(notes.append),
             )
             for key in ("false_discovery_rate", "recall", "f1", "best_f1"):
-                found.setdefault(f"{key} at {rule}", []).append(figures[key])
+                if figures[key] is not None:  # where nothing is flagged there is no false discovery rate
+                    found.setdefault(f"{key} at {rule}", []).append(figures[key])
             for note in notes:  # where the strict rule cannot flag, it says why
                 print("      ", seed, rule, note)
         found.setdefault("AUROC", []).append(figures["auroc"])

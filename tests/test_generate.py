@@ -217,3 +217,13 @@ def test_series_are_compared_with_the_rows_of_their_file(lab: Path, tmp_path: Pa
     figures = result(tmp_path, *words, "-o", "x.npy", "--report", "r.html")
     assert figures["classes"] == 2
     assert set(figures["shares"]) == {"calm", "wild"}
+
+
+def test_latents_of_one_value_come_back_from_text(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40, 8)))
+    aekit(tmp_path, "train", "stacked", "--data", "x.npy", "--latent", "1", *QUICK)
+    aekit(tmp_path, "embed", "x.npy", "-o", "z.csv", "--maps", "none")
+    result(tmp_path, "generate", "--from", "z.csv", "-o", "decoded.npy")
+    result(tmp_path, "denoise", "x.npy", "-o", "reconstructed.npy")
+    decoded, reconstructed = (np.load(tmp_path / f"{name}.npy") for name in ("decoded", "reconstructed"))
+    np.testing.assert_allclose(decoded, reconstructed, atol=1e-5)

@@ -1,5 +1,6 @@
 """Every recipe: exact parameter counts, shapes, training lowers the loss, a saved model loads to the same outputs."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -203,11 +204,17 @@ def test_settings_that_make_no_model_are_told() -> None:
     for settings in ({"latent": 0}, {"hidden": (16, -1)}, {"width": 0}, {"kernel_size": 0}, {"bottleneck": 0}):
         with pytest.raises(UsageError, match="at least 1"):
             build("conv", (1, 28, 28), settings)
-    for settings in ({"kernel_size": 4}, {"hidden": ()}):
-        with pytest.raises(AekitError, match="cannot be built"):
-            build("conv", (1, 28, 28), settings)
-    with pytest.raises(AekitError, match="cannot be built"):
-        build("trace", (1, 9), {})
+    for model, settings, says in (
+        ("conv", {"kernel_size": 4}, "kernel_size=4: an odd number is needed"),
+        ("conv", {"hidden": ()}, "the model conv for samples of 1x28x28: hidden names no width"),
+        ("dense", {"dropout": 2.0}, "dropout=2.0: a share, at least 0 and below 1"),
+        ("mae", {"size": "huge"}, "the model mae for samples of 1x28x28: size=huge: there are tiny, small, base"),
+    ):
+        with pytest.raises(UsageError, match=f"^{re.escape(says)}"):
+            build(model, (1, 28, 28), settings)
+    says = "the model trace cannot be built for samples of 1x9 with hidden=8,8,8,8: they do not pass its layers; take "
+    with pytest.raises(AekitError, match=f"^{says}"):
+        build("trace", (1, 9), {"hidden": (8, 8, 8, 8)})
 
 
 def test_a_unet_gives_back_any_size() -> None:

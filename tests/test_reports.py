@@ -549,7 +549,7 @@ def test_long_rows_are_drawn_whole_and_small():
     figure = denoised_figure(noisy[0], 0.5 * noisy[0], None, "series", 100.0)
     for line in (line for axes in figure.axes[:3] for line in axes.lines):
         assert len(line.get_xdata()) <= MOST_POINTS
-        assert line.get_xdata()[line.get_ydata().argmax()] == pytest.approx(12345.67, abs=51)
+        assert line.get_xdata()[line.get_ydata().argmax()] == pytest.approx(12345.67 / 3600, abs=51 / 3600)  # hours
     text, _ = check(reports.denoising_section(noisy, 0.5 * noisy, "series", None, 100.0))
     assert len(text) < 500_000
 
@@ -656,7 +656,8 @@ def test_time_axes_have_readable_units(rate, unit, last):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "unit"), [(60, "s"), (1, "s"), (0.5, "ms"), (2e-5, "µs"), (1e-8, "ns"), (1e-12, "ns")]
+    ("seconds", "unit"),
+    [(1e6, "d"), (2e4, "h"), (6000, "s"), (1, "s"), (0.5, "ms"), (2e-5, "µs"), (1e-8, "ns"), (1e-12, "ns")],
 )
 def test_time_units_follow_the_length_of_a_trace(seconds, unit):
     assert time_axis(100, 100 / seconds, "series")[1] == f"time ({unit})"
@@ -665,3 +666,9 @@ def test_time_units_follow_the_length_of_a_trace(seconds, unit):
 def test_where_nothing_is_flagged_the_page_says_so_and_names_no_threshold():
     section = reports.scores_section(np.arange(3.0), np.arange(3.0), None, math.inf, "auto", {})
     assert section.text == "Rule auto: none of 3 samples is flagged."
+
+
+def test_names_of_figures_are_words():
+    text = reports.page("t", {"pca_auroc": 0.5, "snr_gain_db": 3.0, "calibration_rows": 9, "f1": None}, [])
+    for words in ("PCA AUROC", "SNR gain dB", "calibration rows", "F1"):
+        assert f"<dt>{words}</dt>" in text

@@ -174,7 +174,11 @@ def test_words_are_trained_on_scored_and_embedded(shop: Path) -> None:
     assert "new.csv: column colour: the model does not know violet, in " in done.stderr
     assert all(np.isfinite(float(row["score"])) for row in table(shop / "new.scores.csv"))
     assert (shop / "map.csv").read_text().splitlines()[0] == ",".join(columns)
-    assert result(shop, "embed", "new.csv", "--model", "plain", "--maps", "none")["count"] == 20
+    result(shop, "train", "stacked", "--data", "goods.csv", *QUICK)
+    done = aekit(shop, "embed", "new.csv", "--maps", "none", "--json")
+    assert json.loads(done.stdout)["model"] == "runs/stacked-goods-1/model.safetensors"
+    assert "mirrored" not in done.stderr
+    assert result(shop, "info", "gaps.csv")["next"].endswith("--data gaps.csv --missing mean")
     facts = result(shop, "info", "goods.csv")
     assert (facts["columns_of_words"], facts["sample_shape"]) == ("colour (3), sold (1)", "1x6")
     fails(shop, "denoise", "goods.csv", "--model", "plain", says="goods.csv: column colour holds words, which denoise")

@@ -75,19 +75,29 @@ def build(model: str, sample_shape: tuple[int, ...], settings: dict[str, Any]) -
             raise UsageError(f"{name}={value}: {words(hints[name])} is needed")
         if any(n < 1 for n in _whole_numbers(value)):  # all of them are sizes
             raise UsageError(f"{name}={value}: at least 1")
+        if name == "kernel_size" and value is not None and value % 2 == 0:
+            raise UsageError(f"{name}={value}: an odd number is needed")
+        if name == "dropout" and not 0 <= value < 1:
+            raise UsageError(f"{name}={value}: a share, at least 0 and below 1")
         if name.endswith("activation") and value is not None and value not in ACTIVATIONS:
             raise UsageError(f"{name}={value}: there are {', '.join(ACTIVATIONS)}")
     try:
         network = kind(sample_shape, **settings)
         with torch.no_grad():
             network.eval()(torch.zeros(1, *sample_shape))
-    except (ValueError, RuntimeError) as error:
-        why = " ".join(str(error).split())[:200]
+    except ValueError as error:  # of the model itself, which names the setting
+        raise UsageError(f"the model {model} for samples of {times(sample_shape)}: {error}") from error
+    except RuntimeError as error:
+        given = " ".join(f"{name}={_shown(value)}" for name, value in settings.items() if name not in DERIVED)
         raise AekitError(
-            f"the model {model} cannot be built for samples of {times(sample_shape)} with {settings}: {why}; "
-            "change the settings"
+            f"the model {model} cannot be built for samples of {times(sample_shape)}{' with ' * bool(given)}{given}: "
+            "they do not pass its layers; take other settings or another recipe"
         ) from error
     return network.train()
+
+
+def _shown(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _whole_numbers(value: object) -> list[int]:

@@ -15,6 +15,11 @@ from matplotlib.figure import Figure
 
 from aekit.reports.style import PALETTE, exponent, svg
 
+_TERMS = {  # parts of the names that figures have, as people write them
+    **{"auroc": "AUROC", "f1": "F1", "pca": "PCA", "snr": "SNR", "psnr": "PSNR", "db": "dB", "p": "P", "s": "S"},
+    **{"kid": "KID", "lr": "learning rate", "val": "validation", "out": "output"},
+}
+
 
 class Picture(NamedTuple):
     """A figure with the words over and under it; `note` says what one sees."""
@@ -84,7 +89,8 @@ def _escape(text: object) -> str:
 
 def _fact(name: str, text: str) -> str:
     long = ' class="long"' if len(text) > 16 else ""
-    return f"<div{long}><dt>{_escape(name)}</dt><dd>{_escape(text)}</dd></div>"
+    words = " ".join(_TERMS.get(part, part) for part in name.split("_"))
+    return f"<div{long}><dt>{_escape(words)}</dt><dd>{_escape(text)}</dd></div>"
 
 
 def _section(i: int, section: Section) -> str:

@@ -35,6 +35,7 @@ from aekit.reports.values import Classes, Values, bounds, classes, label_name, m
 MOST_CLASSES = 10
 MOST_SAMPLES = 12
 MOST_ROWS = 500  # of a table
+SLOW = 0.1  # Hz, below which a step is told instead of a sampling rate
 INPUT: tuple[Colour, Style, float] = ((INK, 0.35), "-", 2.6)  # broad and pale: a good reconstruction does not hide it
 TAIL = 0.002  # share of the darkest and brightest values that does not set a picture's grey scale
 
@@ -69,7 +70,12 @@ def data_section(
         pictures += _column_pictures(samples[:, 0], groups, columns, labels is not None)
     shape = " × ".join(str(length) for length in samples.shape[1:])
     text = f"{_count(count, 'sample')} of shape {shape}"
-    text += f", sampled at {EngFormatter('Hz')(sampling_rate)}." if sampling_rate is not None else "."
+    if sampling_rate is not None:
+        slow = sampling_rate < SLOW
+        text += (
+            f", a point every {1 / sampling_rate:g} s" if slow else f", sampled at {EngFormatter('Hz')(sampling_rate)}"
+        )
+    text += "."
     text += f" Pictures and ranges are of {len(samples):,} of them." if len(samples) < count else ""
     text += " The bands about the means are two standard deviations wide either way." if kind == "series" else ""
     if groups.others[0]:

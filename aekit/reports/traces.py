@@ -16,7 +16,10 @@ from aekit.reports.values import Values, bounds
 MOST_POINTS = 600  # of a line; a longer trace is drawn by its extremes
 MOST_NAMES = 20  # of columns that are written under an axis
 MOST_LANES = 6  # channels of a trace that are drawn
-TIME_UNITS = (("s", 1), ("ms", 1e3), ("µs", 1e6), ("ns", 1e9))
+TIME_UNITS = (  # each with how many a second has, and the seconds from which on it is taken
+    *(("d", 1 / 86400, 3 * 86400.0), ("h", 1 / 3600, 3 * 3600.0)),
+    *(("s", 1.0, 1.0), ("ms", 1e3, 1e-3), ("µs", 1e6, 1e-6), ("ns", 1e9, 0.0)),
+)
 
 
 class Curve(NamedTuple):
@@ -34,7 +37,7 @@ def time_axis(points: int, sampling_rate: float | None, kind: Kind, first: int =
     if sampling_rate is None:
         return at, "time point"
     seconds = points / sampling_rate
-    unit, per_second = next((u for u in TIME_UNITS if seconds * u[1] >= 1), TIME_UNITS[-1])
+    unit, per_second = next((name, per) for name, per, least in TIME_UNITS if seconds >= least)
     return at * per_second / sampling_rate, f"time ({unit})"
 
 

@@ -206,19 +206,19 @@ def find_model(
         trained = load_model(options.model)
         check_serves(trained, verb)
         check_fits(trained, _columns_for(trained, record, verb), _as_signal(trained, verb))
-        _tell_windows(trained, record, talk)
+        _tell_windows(trained, _columns_for(trained, record, verb), talk)
         return _ready(trained, options)
     for path in [] if options.fresh else newest_runs():
         found = _load_if_fits(path, record, verb)
         if found is not None:
             rows = f"{record.source}: {len(record):,} rows of {times(record.sample_shape)}"
             talk.say(f"{rows}; model: {_run_of(found)}, the newest run that fits")
-            _tell_windows(found, record, talk)
+            _tell_windows(found, _columns_for(found, record, verb), talk)
             return _ready(found, options)
     if learn is not None:
         return _ready(learn(), options)
     raise AekitError(
-        f"{data}: no model under {RUNS}/ fits rows of shape {times(record.sample_shape)}; run "
+        f"{data}: no model under {RUNS}/ fits rows of shape {times(tables.encoded(record).sample_shape)}; run "
         f"`aekit train {suggest(record, verb)} --data {data}`, then `aekit {_command(verb)} {data}` again, "
         "or name a model with --model"
     )
@@ -281,11 +281,12 @@ def _load_if_fits(path: Path, record: Record, verb: str) -> TrainedModel | None:
     try:
         trained = checkpoint.load(path)
         check_serves(trained, verb)
-        check_fits(trained, _columns_for(trained, record, verb), _as_signal(trained, verb))
+        given, record = record, _columns_for(trained, record, verb)
+        check_fits(trained, record, _as_signal(trained, verb))
     except AekitError:
         return None
     if trained.own_input:
-        return trained if trained.fingerprint == fingerprint(record) and _finished(trained, verb) else None
+        return trained if trained.fingerprint == fingerprint(given) and _finished(trained, verb) else None
     # rows of another length hold, or fill, samples of the model too, but what they mean is known only where it was
     # trained on such windows, or where both tell their sampling rate, which is then the same
     told = record.sampling_rate is not None and trained.sampling_rate is not None

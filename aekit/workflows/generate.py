@@ -180,6 +180,8 @@ def _given(trained: TrainedModel, name: str) -> Draw:
     """Latents out of a file, with the labels that lie beside them."""
     record = formats.open_record(name)
     wanted = generation.width(trained)
+    if record.by_point and wanted == 1 and len(record.shape) == 2:  # one column of text
+        return Draw(as_tensor(read_all(record)[0].T).float(), None)
     if len(record.shape) != 2 or record.shape[1] != wanted or not len(record):
         raise AekitError(
             f"{record.source}: has shape {times(record.shape)}, the model {trained.source} takes latents of rows x "

@@ -90,7 +90,7 @@ def _data(thing: str, labels: str | None, report: str | None, force: bool) -> di
         else f"{(record.picks[:, 0] >= 0).sum()} P, {(record.picks[:, 1] >= 0).sum()} S",
         "clean_counterpart": None if record.target is None else "yes",
         "normalisation": _normalisation(finite, record),
-        "next": _next(thing, record),
+        "next": _next(thing, record, len(finite) < len(samples)),
     }
     if report is not None:
         from aekit import reports  # matplotlib takes a second
@@ -134,8 +134,9 @@ def _normalisation(finite: np.ndarray[Any, Any], record: Record) -> str:
         return "none: constant or missing data"
 
 
-def _next(thing: str, record: Record) -> str:
-    return f"aekit train {common.suggest(record, 'score')} --data {thing}"
+def _next(thing: str, record: Record, has_gaps: bool) -> str:
+    fill = " --missing mean" if has_gaps and record.kind == "table" else ""
+    return f"aekit train {common.suggest(record, 'score')} --data {thing}{fill}"
 
 
 def list_recipes() -> dict[str, str]:
