@@ -17,7 +17,7 @@ train = importlib.import_module("aekit.workflows.train")
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training of seconds."""
-    monkeypatch.setattr(train, "LEAST_POINTS", 250_000)
+    monkeypatch.setattr(train, "LEAST_POINTS", 300_000)
     monkeypatch.setattr(train, "PASSES", 1)
 
 
