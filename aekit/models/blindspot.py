@@ -130,7 +130,8 @@ class BlindSpot(nn.Module):
         return [branch(_turned(x, way)) for way, branch in enumerate(self.branches)]
 
     def _near(self, maps: list[Tensor]) -> Guess:
-        return _guess(self.near(torch.cat([_blind(m, way, 1) for way, m in enumerate(maps)], dim=1)))
+        blind = torch.cat([_blind(m, way, 1) for way, m in enumerate(maps)], dim=1)
+        return _guess(self.near(blind), FIRST_VARIANCE)
 
     def _far(self, maps: list[Tensor]) -> list[Guess]:
         blind = [_blind(m, way, FAR[self.dims]) for way, m in enumerate(maps)]
@@ -148,9 +149,9 @@ def surprise(x: Tensor, mu: Tensor, variance: Tensor) -> Tensor:
     return ((x - mu).square() / variance + variance.log()).flatten(1).mean(1) / 2
 
 
-def _guess(out: Tensor) -> Guess:
+def _guess(out: Tensor, first: float = 0.0) -> Guess:
     mu, log_variance = out.float().chunk(2, dim=1)
-    return Guess(mu, (log_variance + FIRST_VARIANCE).clamp(max=20).exp() + FLOOR)
+    return Guess(mu, (log_variance + first).clamp(max=20).exp() + FLOOR)
 
 
 def _turned(x: Tensor, way: int) -> Tensor:
