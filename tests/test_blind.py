@@ -1,6 +1,7 @@
 """denoise without a model: learns from the file itself, keeps the run for that file alone, and refuses shared noise."""
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,17 @@ from scipy.signal import lfilter
 
 from aekit import checkpoint
 from aekit.datasets import open_dataset
+from aekit.recipes import RECIPES
 
 train = importlib.import_module("aekit.workflows.train")
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training of seconds."""
-    monkeypatch.setattr(train, "LEAST_POINTS", 250_000)
-    monkeypatch.setattr(train, "PASSES", 1)
+    """Training of seconds: of a small network, in 150 steps."""
+    small = replace(RECIPES["blind-spot"], settings={"width": 8, "hidden": 16}, points=(1024, 150_000))
+    monkeypatch.setitem(RECIPES, "blind-spot", small)
+    monkeypatch.setattr(train, "LEAST_POINTS", 150_000)
 
 
 def waves(rows: int = 200, points: int = 64, seed: int = 0) -> np.ndarray:
@@ -68,8 +71,7 @@ def test_noise_that_neighbours_share_is_told_and_nothing_is_written(tmp_path: Pa
     assert contents(tmp_path) == before
 
 
-def test_digits_gain_from_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "LEAST_POINTS", 400_000)
+def test_digits_gain_from_themselves(tmp_path: Path) -> None:
     record = open_dataset("digits", "train")
     assert record is not None
     clean = np.array(record.read(0, 1000)) / 16

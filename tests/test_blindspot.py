@@ -72,18 +72,18 @@ def test_it_returns_the_posterior_and_judges_by_the_likelihood() -> None:
     torch.testing.assert_close(model.errors(batch), expected)  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("level", [0.1, 0.5])
+@pytest.mark.parametrize("level", [0.25, 0.5])
 def test_sigma_is_found_within_ten_percent(level: float) -> None:
-    """Waves of three periods, each of a phase of its own, under white noise."""
+    """Waves of two periods, each of a phase of its own, under white noise."""
     rng = np.random.default_rng(1)
-    t = np.arange(96)
-    clean = np.sin(2 * np.pi * (3 * t / 96 + rng.random((200, 1))))[:, None]
+    t = np.arange(48)
+    clean = np.sin(2 * np.pi * (2 * t / 48 + rng.random((200, 1))))[:, None]
     noisy = (clean + level * rng.normal(size=clean.shape)).astype(np.float32)
     normalisation = choose_normalisation(noisy, "series", "x")
     rows = to_rows(noisy, normalisation)
     torch.manual_seed(0)
-    model = build("blind-spot", (1, 96), {"width": 8, "hidden": 16})
-    settings = TrainSettings(steps=250, batch_size=32, lr=1e-2, warmup=0.2, clip=1.0)
+    model = build("blind-spot", (1, 48), {"width": 8, "hidden": 16})
+    settings = TrainSettings(steps=200, batch_size=32, lr=1e-2, warmup=0.2, clip=1.0)
     list(fit(model, rows, rows.subset(torch.arange(20)), settings))
     model.eval()
     found = model.sigma.item() * normalisation.scale[0]  # type: ignore[operator, union-attr]

@@ -26,7 +26,10 @@ SMALLEST = 2  # points along an axis after them
 FAR = {1: 4, 2: 3}  # points between a place and the nearest one that is seen from afar
 HIDDEN = 0.2  # share of the points that the branches do not see in training
 PREFERENCE = 0.02  # for noise over doubt about the clean value, where both explain a point
+FIRST_SIGMA, FIRST_VARIANCE = -0.5, -3.0  # logarithms: at first all is noise, else s takes it and keeps it
 PACE = 2.0  # of the logarithm of sigma beside that of the weights
+SUREST = 0.05  # the share of points that sigma is settled by
+SETTLED = 0.9  # of sigma, above which it is left as it was learnt
 FLOOR = 1e-6  # of variances, in normalised units
 
 
@@ -72,7 +75,7 @@ class BlindSpot(nn.Module):
         self.far = nn.ModuleList(
             _head(self.dims, 2 * width, hidden // 2, 2 * channels, activation) for _ in range(self.dims)
         )
-        self.level = nn.Parameter(torch.full((channels, *[1] * self.dims), -2.0 / PACE))
+        self.level = nn.Parameter(torch.full((channels, *[1] * self.dims), FIRST_SIGMA / PACE))
         self.widening = 6 * self.dims * width / channels
 
     @property
@@ -96,6 +99,20 @@ class BlindSpot(nn.Module):
         near = self._near(self._features(batch.x))
         return surprise(batch.x, near.mu, near.variance + self.sigma.square())
 
+    @torch.no_grad()
+    def settle(self, x: Tensor) -> None:
+        """Lowers sigma where the points of x (B, C, ...) that are foretold best stray less from it than sigma says.
+
+        Data with hardly any noise needs it: of what is hard to foretell, some is taken for noise.
+        """
+        near = self.foresight(x).near
+        for c, level in enumerate(self.level):
+            few = max(1, round(SUREST * near.variance[:, c].numel()))
+            surest = near.variance[:, c].flatten().topk(few, largest=False).indices
+            left = (x - near.mu)[:, c].flatten()[surest].square().mean().sqrt()
+            if left < SETTLED * level.mul(PACE).exp().mean():
+                level.fill_(float(left.log()) / PACE)
+
     def _loss(self, batch: Batch) -> dict[str, Tensor]:
         """A part of the points is hidden, for the branches would learn rows of a small file, noise and all, by heart.
 
@@ -113,7 +130,8 @@ class BlindSpot(nn.Module):
         return [branch(_turned(x, way)) for way, branch in enumerate(self.branches)]
 
     def _near(self, maps: list[Tensor]) -> Guess:
-        return _guess(self.near(torch.cat([_blind(m, way, 1) for way, m in enumerate(maps)], dim=1)))
+        blind = torch.cat([_blind(m, way, 1) for way, m in enumerate(maps)], dim=1)
+        return _guess(self.near(blind), FIRST_VARIANCE)
 
     def _far(self, maps: list[Tensor]) -> list[Guess]:
         blind = [_blind(m, way, FAR[self.dims]) for way, m in enumerate(maps)]
@@ -131,9 +149,9 @@ def surprise(x: Tensor, mu: Tensor, variance: Tensor) -> Tensor:
     return ((x - mu).square() / variance + variance.log()).flatten(1).mean(1) / 2
 
 
-def _guess(out: Tensor) -> Guess:
+def _guess(out: Tensor, first: float = 0.0) -> Guess:
     mu, log_variance = out.float().chunk(2, dim=1)
-    return Guess(mu, log_variance.clamp(max=20).exp() + FLOOR)
+    return Guess(mu, (log_variance + first).clamp(max=20).exp() + FLOOR)
 
 
 def _turned(x: Tensor, way: int) -> Tensor:
