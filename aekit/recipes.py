@@ -144,6 +144,7 @@ RECIPES: dict[str, Recipe] = {
         {},
         {"epochs": 4, "batch_size": 256, "lr": 5e-3, "warmup": 0.05},
         ("gaussian:0.2",),
+        window=64,
         least_steps=1000,
     ),
     "lstm": Recipe(

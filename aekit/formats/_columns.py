@@ -46,6 +46,12 @@ class Layout(NamedTuple):
     aside: tuple[Aside, ...] = ()  # in the order of their places
 
 
+def times_of(header: object) -> tuple[str, ...] | None:
+    """The times of the points, as they stand in a file that was read as one series; None where it tells none."""
+    aside = header.aside if isinstance(header, Layout) else ()
+    return next((column.cells for column in aside if _clock.seconds(column.cells) is not None), None)
+
+
 @dataclass(frozen=True, eq=False)
 class Column:
     at: int  # its place in the file

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool1d, max_pool2d, pad
 
+from aekit.batches import Rows
 from aekit.layers import ACTIVATIONS, Stack, conv
 from aekit.objectives import Phase, zeros
 from aekit.records import Batch, Output
@@ -29,6 +30,7 @@ PREFERENCE = 0.02  # for noise over doubt about the clean value, where both expl
 FIRST_SIGMA, FIRST_VARIANCE = -0.5, -3.0  # logarithms: at first all is noise, else s takes it and keeps it
 PACE = 2.0  # of the logarithm of sigma beside that of the weights
 SUREST = 0.05  # the share of points that sigma is settled by
+SETTLED_ROWS = 500
 SETTLED = 0.9  # of sigma, above which it is left as it was learnt
 FLOOR = 1e-6  # of variances, in normalised units
 
@@ -100,11 +102,13 @@ class BlindSpot(nn.Module):
         return surprise(batch.x, near.mu, near.variance + self.sigma.square())
 
     @torch.no_grad()
-    def settle(self, x: Tensor) -> None:
-        """Lowers sigma where the points of x (B, C, ...) that are foretold best stray less from it than sigma says.
+    def settle(self, train: Rows, val: Rows) -> None:
+        """Lowers sigma where points of rows held out that are foretold best stray less from it than sigma says.
 
         Data with hardly any noise needs it: of what is hard to foretell, some is taken for noise.
         """
+        index = torch.linspace(0, len(val) - 1, min(len(val), SETTLED_ROWS), device=val.x.device).long()
+        x = val.batch(index).x
         near = self.foresight(x).near
         for c, level in enumerate(self.level):
             few = max(1, round(SUREST * near.variance[:, c].numel()))

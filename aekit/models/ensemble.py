@@ -165,9 +165,11 @@ class Ensemble(nn.Module):
         self.learnt.copy_(torch.where(self.steps % ROUND == 0, chosen, self.learnt))
 
     @torch.no_grad()
-    def settle(self, rows: Rows) -> None:
-        """After the last step: the usual error of each kind and its spread, over the rows."""
-        parts = [self.kind_errors(part.view(-1, *self.sample_shape)).mean(2) for part in _values(rows).split(EVALUATED)]
+    def settle(self, train: Rows, val: Rows) -> None:
+        """After the last step: the usual error of each kind and its spread, over the rows of training."""
+        parts = [
+            self.kind_errors(part.view(-1, *self.sample_shape)).mean(2) for part in _values(train).split(EVALUATED)
+        ]
         errors = _log(torch.cat(parts, dim=1))
         usual = _quantiles(errors, USUAL)[:, 0]
         self.usual.copy_(torch.stack([usual, (usual - _quantiles(errors, LOW)[:, 0]).clamp_min(1e-6)], dim=1))

@@ -137,14 +137,20 @@ def fingerprint(record: Record) -> str:
     return digest.hexdigest()[:16]
 
 
+def labels_of(record: Record) -> NDArray[Any] | None:
+    """Of each row, or of each point of a record whose rows are points."""
+    return record.point_labels if record.by_point else record.labels
+
+
 def parse_normal(normal: str | None, data: str, record: Record) -> tuple[str, ...] | None:
     """The classes that count as normal: as asked for, else the data set's; AekitError for one that no row has."""
     if normal is None:
         return (DATASETS[data.partition(":")[0]].normal or None) if is_dataset(data) else None
     wanted = tuple(name.strip() for name in normal.split(","))
-    if record.labels is None:
+    labels = labels_of(record)
+    if labels is None:
         raise AekitError(f"{record.source}: --normal needs labels, and there are none; name them with --labels")
-    known = sorted(set(map(str, record.labels)))
+    known = sorted(set(map(str, labels)))
     for name in wanted:
         if name not in known:
             raise AekitError(f"{record.source}: no row has the label {name!r}; labels are {', '.join(known[:20])}")
@@ -153,9 +159,10 @@ def parse_normal(normal: str | None, data: str, record: Record) -> tuple[str, ..
 
 def anomalous_rows(record: Record, normal: tuple[str, ...] | None) -> NDArray[np.bool_] | None:
     """Which rows count as anomalies: those of other classes than the normal ones; without such, label 1 of 0 and 1."""
-    if record.labels is None:
+    labels = labels_of(record)
+    if labels is None:
         return None
-    names = np.array(list(map(str, record.labels)))
+    names = np.array(list(map(str, labels)))
     if normal is not None:
         return ~np.isin(names, normal)
     return names == "1" if set(names) <= {"0", "1"} else None

@@ -29,7 +29,6 @@ from aekit.training import (
 from aekit.workflows.training_data import Parts
 
 LATENT_ROWS = 10_000  # for the mixture
-SETTLED_ROWS = 500  # by which a network settles what training leaves open
 LEAST_ROWS = 10  # that a mixture is fitted to
 LEAST_CLASS_ROWS = 20  # of a class with components of its own
 MOST_COMPONENTS_OF_A_CLASS = 10
@@ -55,11 +54,9 @@ def finish(
     figures |= {"best_epoch": int(best["epoch"]), "val_error": best.get("val_error"), "test_error": None}
     trained.network.eval()
     train = parts.train.to(where)
-    if hasattr(network, "settle"):
-        network.settle(val.batch(_some(len(val), SETTLED_ROWS).to(where)).x)  # type: ignore[operator]
     some = train.subset(_some(len(train), LATENT_ROWS).to(where))
     if hasattr(network, "settle"):
-        network.settle(train)  # type: ignore[operator]
+        network.settle(train, val)  # type: ignore[operator]
     z = _latents(trained, some)
     if z is not None and reconstructs(network):
         values = math.prod(trained.sample_shape)

@@ -1,6 +1,7 @@
 """score: one anomaly score, p-value and verdict per sample, and what they are worth where labels are known."""
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,7 @@ def score(
     path = None if out == "-" else Path(out) if out is not None else common.default_out(data, suffix, ".csv")
     if path is not None and not path.name.removesuffix(".gz").endswith((".csv", ".tsv")):
         raise AekitError(f"{path}: scores are a table; name a .csv or .tsv file with -o")
-    common.check_outputs(options, data, path, maps)
+    common.check_outputs(options, data, path, maps, None if path is None or not record.by_point else _ranges_file(path))
     if finds_picks(trained.network):
         if error_map is not None or normal is not None or rule != "auto":
             raise AekitError(
@@ -89,7 +90,7 @@ def score(
     anomalous = common.anomalous_rows(record, classes)
     if anomalous is not None:
         talk.say(f"anomalies by label: {'all but ' + ', '.join(classes) if classes else '1'} (--normal for others)")
-    elif record.labels is not None:
+    elif common.labels_of(record) is not None:
         talk.say("the labels do not say what is normal; --normal CLASS does, and gives AUROC, average precision and F1")
     with together():
         figures = _score(trained, run, record, path, rule, anomalous, error_map, is_own, options, talk)
@@ -159,7 +160,33 @@ def _score(
         formats.write_csv(sys.stdout, columns)
     else:
         formats.write_columns(path, columns, options.force)
+    if record.by_point:
+        ranges = _ranges(verdict, scores, max(1, trained.sample_shape[-1] // inference.POINT_HOPS))
+        figures["ranges"] = [
+            dict(zip(ranges, each, strict=True)) for each in zip(*(v.tolist() for v in ranges.values()), strict=True)
+        ]
+        if path is not None:
+            figures["ranges_out"] = str(_ranges_file(path))
+            formats.write_columns(_ranges_file(path), ranges, options.force)
     return figures
+
+
+def _ranges_file(path: Path) -> Path:
+    """Beside the scores of each point: ecg.ranges.csv beside ecg.scores.csv."""
+    name, dot, ending = path.name.rpartition(".csv" if ".csv" in path.name else ".tsv")
+    return path.with_name(f"{name.removesuffix('.scores')}.ranges{dot}{ending}")
+
+
+def _ranges(verdict: Verdict, scores: inference.Scores, apart: int) -> dict[str, NDArray[Any]]:
+    """Stretches of flagged points, joined where they lie at most so many points apart: first, last, highest score."""
+    points = np.flatnonzero(verdict.flagged)
+    cuts = np.flatnonzero(np.diff(points) > apart) + 1
+    stretches = [part for part in np.split(points, cuts) if len(part)]
+    return {
+        "start": np.array([part[0] for part in stretches], np.int64),
+        "end": np.array([part[-1] for part in stretches], np.int64),
+        "score": np.array([scores.score[part].max() for part in stretches], np.float32),
+    }
 
 
 def _known_normal(trained: TrainedModel, record: Record) -> str | None:
@@ -167,9 +194,10 @@ def _known_normal(trained: TrainedModel, record: Record) -> str | None:
 
     Labels 0 and 1 say anomalous or not, unless those of the training data were no others.
     """
-    if trained.normal is None or trained.classes is None or record.labels is None:
+    labels = common.labels_of(record)
+    if trained.normal is None or trained.classes is None or labels is None:
         return None
-    names = set(map(str, record.labels))
+    names = set(map(str, labels))
     if names <= {"0", "1"} and not set(trained.classes) <= {"0", "1"}:
         return None
     return ",".join(sorted(set(trained.normal) & names)) or None
@@ -184,6 +212,14 @@ def _scores(
     options: Options,
     talk: Talk,
 ) -> inference.Scores:
+    if record.by_point:
+        with (
+            talk.track("points", record.sample_shape[-1]) as bar,
+            nullcontext()
+            if error_map is None
+            else formats.create(Path(error_map), record, record.shape, np.dtype(np.float32), options.force) as writer,
+        ):
+            return inference.score_points(trained, record, run, bar, None if writer is None else writer.write)
     with talk.track("rows", len(record)) as bar:
         if error_map is None:
             return inference.score(trained, record, run, bar, with_pca=with_pca)
@@ -195,6 +231,8 @@ def _columns(
     trained: TrainedModel, record: Record, scores: inference.Scores, verdict: Verdict
 ) -> dict[str, NDArray[Any]]:
     columns: dict[str, NDArray[Any]] = {"row": scores.row}
+    times = formats.times_of(record.header) if record.by_point else None
+    columns |= {} if times is None else {"time": np.array(times)}
     if scores.start:
         starts = np.array(scores.start)
         names = ("start",) if starts.shape[1] == 1 else ("top", "left")
@@ -202,7 +240,8 @@ def _columns(
     if record.recorded is not None:
         columns |= _where_and_when(trained, record, scores)
     columns |= {"score": scores.score, "p_value": verdict.p_values, "anomaly": verdict.flagged.astype(np.int8)}
-    return columns | ({} if record.labels is None else {"label": record.labels[scores.row]})
+    labels = common.labels_of(record)
+    return columns | ({} if labels is None else {"label": labels[scores.row]})
 
 
 def _where_and_when(trained: TrainedModel, record: Record, scores: inference.Scores) -> dict[str, NDArray[Any]]:
@@ -254,7 +293,7 @@ def _report(
             verdict.p_values,
         )
     ]
-    if not scores.start:
+    if not scores.start and not record.by_point:
         sections.append(_examples(trained, record, run, scores, verdict))
     path = Path(str(options.report))
     facts = {
