@@ -4,8 +4,9 @@
     python bench/peers.py --only tables,ecg --peers ae,pca      # some of it: other rows of the file stay as they are
     python bench/peers.py --adbench FOLDER --series FOLDER      # X and y in .npz, series with a label per point in .csv
 
-Each method sees the rows alone, without a label or the share of anomalies. Peers have their defaults, so those of PyOD
-flag the tenth of the rows to learn from that scores highest; PCA has no threshold. Of a series they see windows.
+No method learns from a label (the file of a series has them, and aekit does not look) or is told the share of anomalies.
+Peers have their defaults: those of PyOD flag as many as lie above the highest tenth of what they learn from, PCA has no
+threshold. Of a series they see windows.
 `--keep` holds a file for each case and method: what is removed there is done again.
 """
 
@@ -63,10 +64,11 @@ def ours(case: Case) -> Found:
     """By the verb, which learns in an empty folder; then by the strict rule, which must find that run again."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         data = _written(case, case.x, "data")
+        learnt = None if case.train is None else _written(case, case.train, "learnt")
         options = Options(seed=case.seed)
         started = time.perf_counter()
-        if case.train is not None:
-            workflows.score(_written(case, case.train, "learnt"), "learnt.scores.csv", options=options)
+        if learnt is not None:
+            workflows.score(learnt, "learnt.scores.csv", options=options)
             options = replace(options, model=str(*Path("runs").iterdir()))
         workflows.score(data, "auto.csv", options=options)
         seconds = time.perf_counter() - started
@@ -211,8 +213,10 @@ def compare(case: Case, peers: list[str], keep: Path) -> list[Row]:
     """A row for each method and figure; what lies in `keep` already is taken from there."""
     data = f"{case.name}, {case.protocol}"
     note = f"{len(case.x):,} rows, {case.anomalous.mean():.1%} anomalous"
+    methods: dict[str, Callable[[Case], Found]] = {OURS: ours}
+    methods |= {method: partial(theirs, peer) for method, peer in (PEERS[name] for name in peers)}
     rows = []
-    for method, judge in [(OURS, ours), *((PEERS[name][0], partial(theirs, PEERS[name][1])) for name in peers)]:
+    for method, judge in methods.items():
         found = _kept(keep / f"{data}, {method}.json", judge, case)
         print(f"{data:32} {method:28} AUROC {found['AUROC']:.4f} {found['seconds']:7.1f} s", flush=True)
         rows += [row(data, method, figure, value, note=note, shown=False) for figure, value in found.items()]
