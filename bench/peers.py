@@ -4,9 +4,9 @@
     python bench/peers.py --only tables,ecg --peers ae,pca      # some of it: other rows of the file stay as they are
     python bench/peers.py --adbench FOLDER --series FOLDER      # X and y in .npz, series with a label per point in .csv
 
-No method learns from a label (the file of a series has them, and aekit does not look) or is told the share of anomalies.
-Peers have their defaults: those of PyOD flag as many as lie above the highest tenth of what they learn from, PCA has no
-threshold. Of a series they see windows.
+No method learns from a label, though the file of a series has them, or is told the share of anomalies. Peers have their
+defaults: those of PyOD flag what scores as the highest tenth of what they learn from, PCA has no threshold. Of a series
+they see windows.
 `--keep` holds a file for each case and method: what is removed there is done again.
 """
 
