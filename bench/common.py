@@ -16,8 +16,9 @@ Array = NDArray[Any]
 Row = dict[str, object]
 
 
-def row(data: str, model: str, figure: str, value: float, target: str = "", note: str = "") -> Row:
-    print(f"{data:24} {model:28} {figure:30} {value:.6g} {target} {note}", flush=True)
+def row(data: str, model: str, figure: str, value: float, target: str = "", note: str = "", shown: bool = True) -> Row:
+    if shown:
+        print(f"{data:24} {model:28} {figure:30} {value:.6g} {target} {note}", flush=True)
     return {"data": data, "model": model, "figure": figure, "value": f"{value:.6g}", "target": target, "note": note}
 
 
