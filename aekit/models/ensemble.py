@@ -50,12 +50,14 @@ class Ensemble(nn.Module):
         hidden: tuple[int, ...] = (64,),
         latent: int = 8,
         activation: str = "gelu",
+        restarts: int = 1,
         output: str = "none",
         rows: int = 0,
     ):
         super().__init__()
         self.sample_shape = sample_shape
-        values, members = math.prod(sample_shape), SHARED * len(KINDS)
+        self.of_a_kind = restarts * SHARED
+        values, members = math.prod(sample_shape), self.of_a_kind * len(KINDS)
         widths = (values, *hidden, latent, *reversed(hidden), values)
         self.middle = len(hidden)
         self.activation, self.output = ACTIVATIONS[activation](), ACTIVATIONS[output]()
@@ -88,22 +90,22 @@ class Ensemble(nn.Module):
         return self.output(h), z
 
     def encode(self, x: Tensor) -> Tensor:
-        """The latents of the members that learn from all rows, (B, SHARED * D)."""
+        """The latents of two members that learn from all rows, (B, 2 * D)."""
         z = self.members(x)[1][-SHARED:]
         return z.transpose(0, 1).flatten(1)
 
     def forward(self, x: Tensor) -> Output:
         x_hat, z = self.members(x)
-        mean = x_hat[-SHARED:].mean(0).view(-1, *self.sample_shape)
+        mean = x_hat[-self.of_a_kind :].mean(0).view(-1, *self.sample_shape)
         return Output(mean, z[-SHARED:].transpose(0, 1).flatten(1), zeros(x))
 
     # --- scores ------------------------------------------------------------------------------------------------------
 
-    def kind_errors(self, x: Tensor) -> Tensor:
-        """Squared error of each value by the median and by each kind, (1 + kinds, B, N)."""
+    def kind_errors(self, x: Tensor, share: int | None = None) -> Tensor:
+        """Squared error of each value by the median and by each kind, (1 + kinds, B, N); of a share of the members."""
         flat = x.flatten(1).float()
-        x_hat = self.members(x)[0].float()
-        errors = (x_hat - flat).square().unflatten(0, (len(KINDS), SHARED)).mean(1)
+        errors = (self.members(x)[0].float() - flat).square().unflatten(0, (len(KINDS), -1, SHARED))
+        errors = errors.mean((1, 2)) if share is None else errors[:, :, share].mean(1)
         return torch.cat([(flat - self.median).square()[None], errors])
 
     def score(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,6 +116,17 @@ class Ensemble(nn.Module):
         shares = errors / errors.mean(2, keepdim=True).clamp_min(1e-30)
         weights = above.square() / above.square().sum(0).clamp_min(1e-30)
         return score, (score[:, None] * (weights[..., None] * shares).sum(0)).view(-1, *self.sample_shape)
+
+    @torch.no_grad()
+    def agreement(self, rows: Rows) -> float:
+        """Spearman's rank correlation of the scores by the two shares of the members, which learn from other rows."""
+        parts = _values(rows).split(EVALUATED)
+        scores = [
+            torch.cat([self._above(self.kind_errors(part, share).mean(2)).square().mean(0) for part in parts])
+            for share in range(SHARED)
+        ]
+        ranks = torch.stack([score.argsort().argsort().float() for score in scores])
+        return float(torch.corrcoef(ranks)[0, 1])
 
     def _above(self, errors: Tensor) -> Tensor:
         usual, spread = self.usual.float().unbind(1)
@@ -143,14 +156,14 @@ class Ensemble(nn.Module):
         assert batch.row is not None, "rows come with their places"
         x_hat, _ = self.members(batch.x)
         errors = (x_hat.float() - batch.target.flatten(1)).square().mean(2)  # (members, B)
-        learnt = self.learnt.index_select(1, batch.row).repeat_interleave(SHARED, 0)
-        own = _shares(batch.row)
-        mine = learnt & own.repeat(len(KINDS), 1)
+        learnt = self.learnt.index_select(1, batch.row).repeat_interleave(self.of_a_kind, 0)
+        own = _shares(batch.row, self.of_a_kind // SHARED).repeat(len(KINDS), 1)
+        mine = learnt & own
         with torch.no_grad():  # of the members that do not learn the row
-            others = (errors * ~own.repeat(len(KINDS), 1)).unflatten(0, (len(KINDS), SHARED)).sum(1) / (SHARED - 1)
+            others = (errors * ~own).unflatten(0, (len(KINDS), -1)).sum(1) * SHARED / self.of_a_kind
             self.last_errors.index_copy_(1, batch.row, _log(others))
         means = (errors * mine).sum(1) / mine.sum(1).clamp_min(1)
-        return {"loss": means.sum(), "error": means[-SHARED:].mean().detach()}
+        return {"loss": means.sum(), "error": means[-self.of_a_kind :].mean().detach()}
 
     @torch.no_grad()
     def _after(self) -> None:
@@ -181,10 +194,10 @@ def _values(rows: Rows) -> Tensor:
     return torch.cat([rows.batch(part).x.flatten(1) for part in index.split(EVALUATED)])
 
 
-def _shares(row: Tensor) -> Tensor:
-    """Which of the members that share out the rows learn each, (SHARED, B)."""
-    turn = ((row * 2654435761) >> 16) % SHARED
-    return torch.stack([turn == i for i in range(SHARED)])
+def _shares(row: Tensor, restarts: int) -> Tensor:
+    """Which members of a kind learn each row, (restarts * SHARED, B): in each restart one of those that share them."""
+    turns = [(((row + 7919 * restart) * 2654435761) >> 16) % SHARED for restart in range(restarts)]
+    return torch.stack([turn == i for turn in turns for i in range(SHARED)])
 
 
 def _log(errors: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,8 +133,12 @@ def _score(
     assert trained.calibration is not None, "score has checked it"
     scores = _scores(trained, record, run, error_map, anomalous is not None, options, talk)
     common.warn(scores.seen, trained, talk)
+    in_pieces = trained.own_input and record.kind == "image" and bool(scores.start)
+    if in_pieces:
+        scores = _worst_pieces(scores, len(record))
     if trained.own_input:
-        verdict = thresholds.judge_mixed(scores.score, rule, None if is_own else trained.calibration.numpy())
+        by_itself = is_own or in_pieces or record.by_point
+        verdict = thresholds.judge_mixed(scores.score, rule, None if by_itself else trained.calibration.numpy())
     else:
         verdict = thresholds.judge(scores.score, trained.calibration.numpy(), rule)
     for note in verdict.notes:
@@ -169,6 +174,16 @@ def _score(
             figures["ranges_out"] = str(_ranges_file(path))
             formats.write_columns(_ranges_file(path), ranges, options.force)
     return figures
+
+
+def _worst_pieces(scores: inference.Scores, rows: int) -> inference.Scores:
+    """Of each picture that was scored in pieces the highest score, and where that piece lies."""
+    each = scores.score.reshape(rows, -1)
+    worst = np.arange(rows) * each.shape[1] + each.argmax(axis=1)
+    pca = scores.pca.reshape(rows, -1).max(axis=1) if len(scores.pca) else scores.pca
+    return replace(
+        scores, score=scores.score[worst], pca=pca, row=scores.row[worst], start=[scores.start[i] for i in worst]
+    )
 
 
 def _ranges_file(path: Path) -> Path:
