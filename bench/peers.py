@@ -106,7 +106,7 @@ def _read(path: str, case: Case) -> tuple[Array, Flags]:
 
 
 def _strict(scores: Array, anomalous: Flags, flagged: Flags) -> Found:
-    """What a rule keeps of the false discovery rate that it promises, and its recall beside one that knows the labels."""
+    """What a rule keeps of the false discovery rate that it promises; its recall beside one that knows the labels."""
     found = anomaly_figures(scores, anomalous, flagged)
     told = {
         STRICT["flagged"]: float(flagged.mean()),
