@@ -97,28 +97,24 @@ def _written(case: Case, x: Array, name: str) -> str:
 
 
 def _read(path: str, case: Case) -> tuple[Array, Flags]:
-    """Scores and verdicts (N,) of a table that `score` wrote; of a series cut into windows, the means over them."""
-    points = len(case.x)
+    """Scores and verdicts (N,) of a table that `score` wrote: one for each row, or point of a series."""
     with open(path, newline="") as file:
         lines = list(csv.DictReader(file))
     scores, flagged = (np.array([float(line[name]) for line in lines]) for name in ("score", "anomaly"))
-    if case.kind == "series" and len(scores) < points:
-        starts = np.array([int(line["start"]) for line in lines])
-        window = points - starts.max()  # the last one ends where the series ends
-        return over_points(scores, starts, window, points), over_points(flagged, starts, window, points) >= 0.5
-    assert len(scores) == points, f"{path}: {len(scores)} scores for {points} rows"
+    assert len(scores) == len(case.x), f"{path}: {len(scores)} scores for {len(case.x)} rows"
     return scores, flagged == 1
 
 
 def _strict(scores: Array, anomalous: Flags, flagged: Flags) -> Found:
-    """Of a rule that promises a false discovery rate, beside the recall of one that knows the labels."""
+    """What a rule keeps of the false discovery rate that it promises; its recall beside one that knows the labels."""
     found = anomaly_figures(scores, anomalous, flagged)
-    return {
+    told = {
         STRICT["flagged"]: float(flagged.mean()),
         STRICT["rate"]: found["false_discovery_rate"],
         STRICT["recall"]: found["recall"],
         STRICT["oracle"]: oracle_recall(scores, anomalous, FDR),
     }
+    return {figure: value for figure, value in told.items() if value is not None}
 
 
 def oracle_recall(scores: Array, anomalous: Flags, rate: float) -> float:
@@ -143,7 +139,7 @@ def theirs(peer: Peer, case: Case) -> Found:
         scores, threshold = peer(train, x)
     seconds = time.perf_counter() - started
     if case.kind == "series":
-        scores = over_points(scores, starts, WINDOW, len(case.x))
+        scores = over_points(scores, starts, len(case.x))
     return {**_figures(scores, case.anomalous, None if threshold is None else scores > threshold), "seconds": seconds}
 
 
@@ -158,9 +154,9 @@ def window_starts(points: int) -> Array:
     return np.unique([*range(0, points - WINDOW, HOP), max(points - WINDOW, 0)])
 
 
-def over_points(scores: Array, starts: Array, window: int, points: int) -> Array:
+def over_points(scores: Array, starts: Array, points: int) -> Array:
     """The mean score (points,) of the windows that a point lies in."""
-    places = starts[:, None] + np.arange(window)
+    places = starts[:, None] + np.arange(WINDOW)
     total, count = np.zeros(points), np.zeros(points)
     np.add.at(total, places, scores[:, None])
     np.add.at(count, places, 1)
@@ -170,7 +166,8 @@ def over_points(scores: Array, starts: Array, window: int, points: int) -> Array
 def _figures(scores: Array, anomalous: Flags, flagged: Flags | None) -> Found:
     found = anomaly_figures(scores, anomalous, np.zeros(len(scores)) if flagged is None else flagged)
     told = {"AUROC": "auroc", "average precision": "average_precision", "best F1": "best_f1"}
-    return {figure: found[key] for figure, key in told.items()} | ({} if flagged is None else {"F1": found["f1"]})
+    told |= {} if flagged is None else {"F1": "f1"}
+    return {figure: value for figure, key in told.items() if (value := found[key]) is not None}
 
 
 def _pyod(module: str, name: str, **settings: Any) -> Peer:

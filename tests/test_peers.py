@@ -77,7 +77,7 @@ def test_a_point_has_the_mean_score_of_its_windows(points: int) -> None:
     assert (np.diff(starts) <= peers.HOP).all()
     scores = np.random.default_rng(0).random(len(starts))
     expected = [scores[(starts <= t) & (t < starts + peers.WINDOW)].mean() for t in range(points)]
-    np.testing.assert_allclose(peers.over_points(scores, starts, peers.WINDOW, points), expected)
+    np.testing.assert_allclose(peers.over_points(scores, starts, points), expected)
 
 
 def test_the_summary_is_of_cases_that_all_methods_have() -> None:
