@@ -2,7 +2,8 @@
 
 Efron 2004 (doi:10.1198/016214504000000089): normal samples are most of all and score low, so that the bulk of the
 scores, up to where anomalies may begin, tells the whole of their distribution. Up to where is not known: of bulks that
-grow smaller the largest is taken that a distribution of the family fits, judged by Kolmogorov's distance. The family is
+grow smaller the largest is taken that a distribution of the family fits, by the distance of Anderson & Darling 1952,
+which sees what is wrong at the ends. The family is
 Tukey's g (Hoaglin 1985, in Exploring Data Tables, Trends, and Shapes, ch. 11): a normal variable stretched on one side,
 with location, scale and skewness, here of the logarithm of a score, as scores are errors; it is fitted by maximum
 likelihood to what lies in the bulk, truncated as it is.
@@ -20,7 +21,8 @@ Floats = NDArray[np.float64]
 
 BULKS = (0.99, 0.98, 0.97, 0.96, 0.95, 0.93, 0.91, 0.89, 0.86, 0.83, 0.8, 0.76, 0.72, 0.68, 0.64, 0.6, 0.56, 0.52, 0.48)
 LOWEST = 0.02  # share of the scores below the bulk, which nothing depends on
-DISTANCE = 0.015  # of the distribution functions, or as large as chance makes it
+DISTANCE = 1.0  # that chance makes, where location, scale and skewness were fitted
+DISTANCE_OF_MANY = 0.0005  # for each score: of many scores none fits a family to the last
 MOST_SKEWED, USUAL_SKEWNESS, SKEWNESS_SPREAD = 0.5, 0.1, 0.15  # bounds, and the prior, of skewness
 LEAST_MASS = 0.3  # of a distribution within its bulk
 DOUBT = 1.0  # for each share of the scores beyond the bulk, distances from its centre are divided by 1 + so much
@@ -61,8 +63,7 @@ def fit_null(scores: ArrayLike) -> Null:
         location, scale, skewness = _fit(inside, low, high)
         below, above = special.ndtr(_standard(np.array([low, high]), location, scale, skewness))
         expected = (special.ndtr(_standard(inside, location, scale, skewness)) - below) / (above - below)
-        distance = np.abs(expected - (np.arange(len(inside)) + 0.5) / len(inside)).max()
-        relative = distance / max(DISTANCE, len(inside) ** -0.5)
+        relative = _distance(expected) / max(DISTANCE, DISTANCE_OF_MANY * len(inside))
         if relative < closest:
             share = min(1.0, len(inside) / (above - below) / len(ordered))
             best, closest = Null(location, scale, skewness, share, bulk), relative
@@ -71,6 +72,13 @@ def fit_null(scores: ArrayLike) -> Null:
     if best is None:  # equal scores
         return Null(float(ordered[len(ordered) // 2]), max(1e-12, 1e-6 * abs(float(ordered[-1]))), 0.0, 1.0, 1.0)
     return best
+
+
+def _distance(expected: Floats) -> float:
+    """Anderson and Darling's A squared of the values, in order, of a distribution function, (N,)."""
+    inside = np.clip(expected, 1e-9, 1 - 1e-9)
+    odd = 2 * np.arange(1, len(inside) + 1) - 1
+    return float(-len(inside) - (odd * (np.log(inside) + np.log1p(-inside[::-1]))).mean())
 
 
 def _log(scores: ArrayLike) -> Floats:

@@ -57,6 +57,8 @@ def finish(
     some = train.subset(_some(len(train), LATENT_ROWS).to(where))
     if hasattr(network, "settle"):
         network.settle(train, val)  # type: ignore[operator]
+    if hasattr(network, "agreement"):
+        figures["rank_agreement"] = round(network.agreement(train), 4)  # type: ignore[operator]
     z = _latents(trained, some)
     if z is not None and reconstructs(network):
         values = math.prod(trained.sample_shape)

@@ -13,6 +13,7 @@ from aekit.workflows.train import train
 
 RECIPE = "ensemble"
 FEWEST = 10  # rows, or points of a series, below which nothing can be told
+SCARCE = 1000  # rows, of which more networks learn for a shorter time
 LARGEST = 32  # side of a picture that is looked at as a whole
 TILE = 16  # side of the pieces of larger ones
 
@@ -51,6 +52,7 @@ def _choose(record: Record) -> tuple[dict[str, Any], str]:
         return {
             "window": TILE
         }, f"pictures of {times(tuple(size))} in pieces of {TILE}x{TILE}, each scored by its worst"
+    scarce: dict[str, Any] = {"restarts": 3, "steps": 300} if len(record) < SCARCE else {}
     if record.kind == "table":
-        return {}, f"a table of {math.prod(size)} columns"
-    return {}, f"{'pictures' if record.kind == 'image' else 'series'} of {times((channels, *size))}, as a whole"
+        return scarce, f"a table of {math.prod(size)} columns"
+    return scarce, f"{'pictures' if record.kind == 'image' else 'series'} of {times((channels, *size))}, as a whole"

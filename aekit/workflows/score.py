@@ -152,6 +152,7 @@ def _score(
         "calibration_rows": len(trained.calibration),
         "model": trained.source,
         "out": "-" if path is None else str(path),
+        **{name: value for name, value in trained.figures.items() if name == "rank_agreement"},
     }
     pca: dict[str, float] = {}
     if truth is not None:
