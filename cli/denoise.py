@@ -37,7 +37,10 @@ def denoise(
     force: shared.Force = False,
     quiet: shared.Quiet = False,
 ) -> None:
-    """Remove noise, or fill in what is unknown: the output has the input's format, shape, type and units."""
+    """Remove noise, or fill in what is unknown: the output has the input's format, shape, type and units.
+
+    Where no run under runs/ fits, it learns from the noisy input alone.
+    """
     from aekit import workflows
 
     options = shared.options(model, device, kernels, precision, batch_size, seed, force, report, fresh)

@@ -52,6 +52,7 @@ class BlindSpot(nn.Module):
 
     verbs = ("denoise",)
     any_length = True
+    error_is = "negative log-likelihood"
     own_input = True  # sigma is that of the file it was trained on
 
     def __init__(
@@ -111,11 +112,9 @@ class BlindSpot(nn.Module):
         x = val.batch(index).x
         near = self.foresight(x).near
         for c, level in enumerate(self.level):
-            few = max(1, round(SUREST * near.variance[:, c].numel()))
-            surest = near.variance[:, c].flatten().topk(few, largest=False).indices
-            left = (x - near.mu)[:, c].flatten()[surest].square().mean().sqrt()
-            if left < SETTLED * level.mul(PACE).exp().mean():
-                level.fill_(float(left.log()) / PACE)
+            left = surest_error(x[:, c], Guess(near.mu[:, c], near.variance[:, c]), SUREST)
+            if left < SETTLED * float(self.sigma.flatten()[c]):
+                level.fill_(math.log(max(left, FLOOR)) / PACE)
 
     def _loss(self, batch: Batch) -> dict[str, Tensor]:
         """A part of the points is hidden, for the branches would learn rows of a small file, noise and all, by heart.
@@ -151,6 +150,13 @@ def posterior(x: Tensor, guess: Guess, sigma: Tensor) -> Tensor:
 def surprise(x: Tensor, mu: Tensor, variance: Tensor) -> Tensor:
     """Of each sample the mean of -log N(x; mu, variance) + log(2 pi) / 2, (B, ...) -> (B,)."""
     return ((x - mu).square() / variance + variance.log()).flatten(1).mean(1) / 2
+
+
+def surest_error(x: Tensor, guess: Guess, share: float) -> float:
+    """Root mean square of x - mu at this share of the points, where the variance told is smallest."""
+    few = max(1, round(share * x.numel()))
+    surest = guess.variance.flatten().topk(few, largest=False).indices
+    return float((x - guess.mu).flatten()[surest].double().square().mean().sqrt())
 
 
 def _guess(out: Tensor, first: float = 0.0) -> Guess:

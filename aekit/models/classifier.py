@@ -20,6 +20,7 @@ class Classifier(nn.Module):
     verbs = ("score", "embed")
     learns_classes = True
     classifies = True
+    error_is = "cross-entropy"
 
     def __init__(
         self,

@@ -104,7 +104,12 @@ def _judge(trained: TrainedModel, run: Run, record: Record, talk: Talk) -> dict[
             "--corrupt, on pairs with --target, or with records of the noise (--corrupt records:FILE)"
         )
     talk.say(f"{record.source}: noise of standard deviation {sigma:.4g}, independent from point to point")
-    return {"noise_std": sigma, "left_by_near": round(found.near, 4), "left_by_far": round(found.far, 4)}
+    return {
+        "noise_std": sigma,
+        "left_by_near": round(found.near, 4),
+        "left_by_far": round(found.far, 4),
+        "noise_correlation": round(found.correlation, 4),
+    }
 
 
 @torch.inference_mode()

@@ -49,7 +49,7 @@ def denoise(
     truth = _truth(clean, record)
     trained, run, told = blind.find_model(data, record, options, talk)
     with together():
-        figures = _denoise(trained, run, record, truth, path, noise, options, talk) | told
+        figures = _denoise(trained, run, record, truth, path, noise, told, options, talk)
     if figures.get("snr_after_db", math.inf) < NOTHING_DB:
         talk.say(
             "warning: the cleaned rows are hardly closer to the clean ones than zeros would be (0 dB): train longer"
@@ -90,6 +90,7 @@ def _denoise(
     truth: Record | None,
     path: Path,
     noise: Path | None,
+    told: dict[str, Any],
     options: Options,
     talk: Talk,
 ) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def _denoise(
                 gain.add(record.read(done, stop), stored, clean_rows)
             done = stop
     common.warn(seen, trained, talk)
-    figures: dict[str, Any] = {"count": done, "out": str(path), "model": trained.source, **gain.figures()}
+    figures: dict[str, Any] = {"count": done, "out": str(path), "model": trained.source, **told, **gain.figures()}
     if noise is not None:
         figures["noise_out"] = str(noise)
     if options.report is not None:

@@ -51,7 +51,7 @@ METRICS_FILE = "metrics.csv"
 REPORT_FILE = "report.html"
 FILES = (MODEL_FILE, RESUME_FILE, METRICS_FILE, REPORT_FILE)
 SAMPLES_FOLDER = "samples"  # what networks that compete generate from the same latents
-PASSES, LEAST_POINTS = 20, 1_500_000  # over the rows of a run that goes by points, and in all
+PASSES, LEAST_STEPS = 20, 800  # over the rows of a run that goes by points
 LINES = 25  # told of a run, however many epochs
 SECONDS_BETWEEN_FILES = 1.0  # of a run whose epochs are shorter
 SHEETS = 100  # of samples, likewise
@@ -290,8 +290,8 @@ def _by_points(
     if "batch_size" not in options:
         settings = replace(settings, batch_size=min(len(parts.train), max(2, points[0] // each)))
     if settings.steps is None and "epochs" not in options:
-        wanted = min(points[1], max(LEAST_POINTS, PASSES * each * len(parts.train)))
-        settings = replace(settings, steps=math.ceil(wanted / (each * settings.batch_size)))
+        wanted = min(points[1], PASSES * each * len(parts.train))
+        settings = replace(settings, steps=max(LEAST_STEPS, math.ceil(wanted / (each * settings.batch_size))))
         talk.say(f"{settings.steps} steps of {settings.batch_size} rows (--steps for another number)")
     return settings
 

@@ -13,7 +13,7 @@ from aekit.corruptions import Corruption, corrupt, split
 from aekit.layers import count_parameters
 from aekit.objectives import mse, parse_penalties
 from aekit.trained import TrainedModel
-from aekit.training import TrainSettings, classifies, mix, phases_of, predicts_hidden, reconstructs
+from aekit.training import TrainSettings, mix, phases_of, predicts_hidden, reconstructs
 from aekit.workflows.common import Talk
 from aekit.workflows.training_data import Parts
 
@@ -174,7 +174,7 @@ def training_page(
     rate, columns = trained.sampling_rate, parts.record.columns
     some = np.linspace(0, len(parts.train_raw) - 1, min(SHOWN, len(parts.train_raw))).astype(np.int64)
     pca = figures.get("pca_val_error"), figures.get("pca_components")
-    error_is = "cross-entropy" if classifies(trained.network) else "mean squared error"
+    error_is = getattr(trained.network, "error_is", "mean squared error")
     sections = [
         reports.data_section(
             parts.train_raw[some], parts.record.kind, parts.labels, rate, columns, some, len(parts.train_raw)
