@@ -305,14 +305,15 @@ def score_points(
 ) -> Scores:
     """A score of each time point of a record whose rows are points, by windows that lie an eighth of one apart.
 
-    It is the geometric mean of two that see far and near: the mean score of the windows over a point, and the mean of
-    the point's own error in them, smoothed over an eighth of a window. `row` are the points.
+    It is the geometric mean of two: the lowest score of the windows over a point, for beside an anomaly there is one
+    that does not hold it, and the mean of the point's own error in them, smoothed over an eighth of a window. `row` are
+    the points.
     """
     check_fits(trained, record)
     points, window = record.sample_shape[-1], trained.sample_shape[-1]
     hop = max(1, window // POINT_HOPS)
     places: list[Place] = [(slice(None), slice(s, s + window)) for s in window_starts(points, window, hop)]
-    far, times = np.zeros(points), np.zeros(points)
+    lowest, times = np.full(points, np.inf), np.zeros(points)
     maps = np.zeros((1, *record.sample_shape), np.float32)
     seen = Seen()
 
@@ -323,7 +324,7 @@ def score_points(
     for _, samples in chunks(record):
         for spots, (scores, values) in batches(samples, places):
             for (_, _, along), score, value in zip(spots, scores, values, strict=True):
-                far[along] += score
+                lowest[along] = np.minimum(lowest[along], score)
                 times[along] += 1
                 maps[0, :, along] += value
             progress(spots[-1][-1].stop)
@@ -331,7 +332,7 @@ def score_points(
     near = uniform_filter1d(maps[0].mean(axis=0).astype(np.float64), hop)
     if on_map is not None:
         on_map(record.from_samples(maps))
-    score = np.sqrt(np.maximum(near, 0) * far / times).astype(np.float32)
+    score = np.sqrt(np.maximum(near, 0) * lowest).astype(np.float32)
     return Scores(score, np.empty(0, np.float32), np.arange(points), [], seen)
 
 

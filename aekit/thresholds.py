@@ -41,6 +41,7 @@ SMALLEST_SHARE = 0.01  # of anomalies that `auto` must be able to see; else the 
 DOUBT = 0.01  # chance of accident that `auto` accepts, for the scores as for the calibration
 BULK_END = 0.84  # in normal scores: 80 % of the null lie below, of anomalies that stand out hardly any
 LARGEST_SHIFT = 1.0  # in normal scores; what lies higher as a whole is anomalous, not a calibration's optimism
+LEAST_BULK = 0.8  # share of the scores that tell the null, below which the strict rule flags nothing
 TOLD_SHIFT = 0.25  # smaller ones are within the noise of a small calibration
 
 
@@ -190,10 +191,13 @@ def judge_mixed(scores: ArrayLike, rule: str | Rule = "auto", among: ArrayLike |
         best = int(np.argmax(gain))
         verdict = _up_to(float(levels[best]) if gain[best] > 0 else None, values, p, rule, (), True)
     elif rule.name == "fdr":
-        verdict = _up_to(_step_up(p, rule.value), values, p, rule, (), True)
+        is_told = null.bulk >= LEAST_BULK
+        verdict = _up_to(_step_up(p, rule.value) if is_told else None, values, p, rule, (), True)
         if not verdict.flagged.any():
             others = np.count_nonzero(judge_mixed(values, "auto", rows).flagged)
-            notes.append(f"nothing is flagged: the smallest p is {p.min():.2g}; auto would flag {others}")
+            few = f"{null.bulk:.0%} of the scores are too few to promise a rate"
+            why = f"the smallest p is {p.min():.2g}" if is_told else few
+            notes.append(f"nothing is flagged: {why}; auto would flag {others}")
     elif rule.name in ("auto", "fpr"):
         limit = rule.value if rule.name == "fpr" else FEW_FPR
         if rule.name == "auto":

@@ -150,17 +150,19 @@ class Ensemble(nn.Module):
         self.learnt[:2] = self.last_errors[:2] <= _quantiles(self.last_errors[:2], 0.5)
 
     def phases(self) -> list[Phase]:
-        return [Phase("train", list(self.parameters()), self._loss, after=self._after)]
+        """One; without `rows` every kind learns all of them."""
+        after = self._after if self.learnt.numel() else lambda: None
+        return [Phase("train", list(self.parameters()), self._loss, after=after)]
 
     def _loss(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.row is not None, "rows come with their places"
         x_hat, _ = self.members(batch.x)
         errors = (x_hat.float() - batch.target.flatten(1)).square().mean(2)  # (members, B)
-        learnt = self.learnt.index_select(1, batch.row).repeat_interleave(self.of_a_kind, 0)
-        own = _shares(batch.row, self.of_a_kind // SHARED).repeat(len(KINDS), 1)
-        mine = learnt & own
-        with torch.no_grad():  # of the members that do not learn the row
-            others = (errors * ~own).unflatten(0, (len(KINDS), -1)).sum(1) * SHARED / self.of_a_kind
+        mine = own = _shares(batch.row, self.of_a_kind // SHARED).repeat(len(KINDS), 1)
+        if self.learnt.numel():
+            mine = own & self.learnt.index_select(1, batch.row).repeat_interleave(self.of_a_kind, 0)
+            # of the members that do not learn the row
+            others = (errors.detach() * ~own).unflatten(0, (len(KINDS), -1)).sum(1) * SHARED / self.of_a_kind
             self.last_errors.index_copy_(1, batch.row, _log(others))
         means = (errors * mine).sum(1) / mine.sum(1).clamp_min(1)
         return {"loss": means.sum(), "error": means[-self.of_a_kind :].mean().detach()}
