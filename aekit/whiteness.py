@@ -17,6 +17,7 @@ from aekit.models.blindspot import Foresight, Guess, posterior, surest_error
 
 SUREST = 0.1  # the share of points that a view is judged by
 RATIO = 1.2  # of what is left from afar to what is left from near, above which the noise is not white
+PLAIN = 0.3  # the share of points where what is taken away is looked at: elsewhere it may hold signal
 CORRELATED = 0.08  # of what is taken away, likewise
 EXCESS = 0.06  # standard deviation of what is foretold from near alone, over that of the data, likewise
 
@@ -41,15 +42,19 @@ def evidence(x: Tensor, seen: Foresight, sigma: Tensor) -> Evidence:
     near = surest_error(x, Guess(seen.near.mu, seen.near.variance + sigma.square()), SUREST)
     far = max(surest_error(x, guess, SUREST) for guess in seen.far)
     taken = (x - posterior(x, seen.near, sigma)).double()
-    found = [_correlation(taken, axis, lag) for axis in range(2, x.dim()) for lag in (1, 2) if x.shape[axis] > lag]
+    plain = seen.near.variance.flatten()
+    plain = (seen.near.variance <= plain.kthvalue(max(1, round(PLAIN * plain.numel()))).values).double()
+    lags = [(axis, lag) for axis in range(2, x.dim()) for lag in (1, 2) if x.shape[axis] > lag]
+    found = [_correlation(taken * plain, plain, axis, lag) for axis, lag in lags]
     return Evidence(near / deviation, far / deviation, max(found, key=abs, default=0.0))
 
 
-def _correlation(x: Tensor, axis: int, lag: int) -> float:
-    """Of x (B, C, ...), of mean 0, with itself some points on."""
+def _correlation(x: Tensor, plain: Tensor, axis: int, lag: int) -> float:
+    """Of x (B, C, ...), of mean 0, with itself some points on, where both are plain; x is 0 elsewhere."""
     a, b = (x.narrow(axis, start, x.shape[axis] - lag) for start in (0, lag))
-    size = (a.square().mean() * b.square().mean()).sqrt()
-    return float((a * b).mean() / size) if size > 0 else 0.0
+    in_a, in_b = (plain.narrow(axis, start, x.shape[axis] - lag) for start in (0, lag))
+    size = ((a * in_b).square().sum() * (b * in_a).square().sum()).sqrt()
+    return float((a * b).sum() / size) if size > 0 else 0.0
 
 
 def joined(parts: list[Foresight]) -> Foresight:
