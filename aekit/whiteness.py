@@ -3,8 +3,8 @@
 Where the clean data is plain (the sky of a picture, the rest between two beats) what lies near a point tells no more
 about it than what lies far: both leave the noise. Noise that neighbours share is foretold from near and not from far,
 and it shows in what is taken away: foretold from its neighbours, the rest of a point's noise goes against theirs, or,
-where there is much of it, with theirs. Fine texture too is foretold from near alone, but leaves white noise. Smooth data
-of which no spot is plain looks like noise that neighbours share, and cannot be told from it.
+where there is much of it, with theirs. Fine texture too is foretold from near alone, but leaves white noise. Smooth
+data of which no spot is plain looks like noise that neighbours share, and cannot be told from it.
 """
 
 from collections.abc import Iterable
@@ -62,6 +62,6 @@ def joined(parts: list[Foresight]) -> Foresight:
     """Of several batches, one after the other."""
 
     def one(guesses: Iterable[Guess]) -> Guess:
-        return Guess(*map(torch.cat, zip(*guesses, strict=True)))  # type: ignore[arg-type]
+        return Guess(*map(torch.cat, zip(*guesses, strict=True)))
 
     return Foresight(one(part.near for part in parts), list(map(one, zip(*(part.far for part in parts), strict=True))))
