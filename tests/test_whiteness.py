@@ -32,7 +32,9 @@ def test_noise_is_shared_where_near_points_tell_more_and_what_is_taken_away_goes
     assert not told(smooth, 0.2, 0.2, 1.0).is_white  # along one axis is enough
     assert told(x, 0.2, 1.0).is_white  # texture under white noise
     assert told(0.01 * smooth, 0.2, 1.0).correlation == pytest.approx(0.5, rel=0.15)
-    assert Evidence(0.001, 0.01, 0.5).is_white  # hardly any noise
+    assert Evidence(0.001, 0.01, -0.5).is_white  # hardly any noise
+    assert Evidence(0.05, 0.15, 0.9).is_white  # smooth data left some signal
+    assert not Evidence(0.1, 0.17, -0.11).is_white  # AR(0.9) on heartbeats
 
 
 def test_batches_are_joined() -> None:

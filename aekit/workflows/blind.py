@@ -100,8 +100,9 @@ def _judge(trained: TrainedModel, run: Run, record: Record, talk: Talk) -> dict[
         raise AekitError(
             f"{record.source}: its noise is not independent from point to point: the nearest points foretell a point "
             f"to {100 * found.near:.0f} % of the data's standard deviation, those farther off to {100 * found.far:.0f} "
-            "%, so they share noise, which noisy data alone cannot tell from signal; train on clean data with "
-            "--corrupt, on pairs with --target, or with records of the noise (--corrupt records:FILE)"
+            f"% (correlation {found.correlation:.2f}), so they share noise, which noisy data alone cannot tell from "
+            "signal; train on clean data with --corrupt, on pairs with --target, or with records of the noise "
+            "(--corrupt records:FILE)"
         )
     talk.say(f"{record.source}: noise of standard deviation {sigma:.4g}, independent from point to point")
     return {
