@@ -58,9 +58,9 @@ def fit_null(scores: ArrayLike) -> Null:
     for bulk in BULKS:
         high = float(np.quantile(ordered, bulk))
         inside = ordered[(ordered >= low) & (ordered <= high)]
-        if len(inside) < 3 or not low < high:
+        if len(inside) < 3 or inside[0] == inside[-1]:
             continue
-        location, scale, skewness = _fit(inside, low, high)
+        location, scale, skewness = _fit(inside, low, high, len(inside) / len(ordered))
         below, above = special.ndtr(_standard(np.array([low, high]), location, scale, skewness))
         expected = (special.ndtr(_standard(inside, location, scale, skewness)) - below) / (above - below)
         relative = _distance(expected) / max(DISTANCE, DISTANCE_OF_MANY * len(inside))
@@ -86,8 +86,12 @@ def _log(scores: ArrayLike) -> Floats:
     return logs
 
 
-def _fit(inside: Floats, low: float, high: float) -> tuple[float, float, float]:
-    """Location, scale and skewness of the likeliest distribution, truncated to low..high, of these ordered scores."""
+def _fit(inside: Floats, low: float, high: float, share: float) -> tuple[float, float, float]:
+    """Location, scale and skewness of the likeliest distribution, truncated to low..high, of these ordered scores.
+
+    They are a share of all scores. What the distribution has beyond them is at most the rest, or it would take a short
+    bulk for a piece of something wide, and the highest score for a usual one.
+    """
     some = inside[:: max(1, len(inside) // MOST_FITTED)]
 
     def loss(parameters: Floats) -> float:
@@ -102,7 +106,10 @@ def _fit(inside: Floats, low: float, high: float) -> tuple[float, float, float]:
         z = _standard(some, location, scale, skewness)
         log_density = -(z**2) / 2 - log_scale - np.log(stretch)
         prior = ((skewness - USUAL_SKEWNESS) / SKEWNESS_SPREAD) ** 2 / 2
-        return float(np.log(above - below) - log_density.mean() + prior / len(inside))
+        mass = above - below
+        taken = min(mass, share)
+        outside = (1 / share - 1) * np.log(max(1 - taken, 1e-12))
+        return float(np.log(mass / taken) - outside - log_density.mean() + prior / len(inside))
 
     start = [float(np.median(inside)), float(np.log(inside.std())), USUAL_SKEWNESS]
     options = {"maxiter": 250, "xatol": 2e-3, "fatol": 1e-6}

@@ -18,8 +18,11 @@ LARGEST = 32  # side of a picture that is looked at as a whole
 TILE = 16  # side of the pieces of larger ones
 
 
-def learn(data: str, record: Record, options: Options, talk: Talk) -> TrainedModel:
-    """A model of the record's rows, some of which may be anomalous, kept as a run; raises AekitError for too few."""
+def learn(data: str, record: Record, labels: str | None, options: Options, talk: Talk) -> TrainedModel:
+    """A model of the record's rows, some of which may be anomalous, kept as a run; raises AekitError for too few.
+
+    The record was opened with `labels`, which are not learnt from but shown.
+    """
     count = record.sample_shape[-1] if record.by_point else len(record)
     if count < FEWEST:
         what = "points" if record.by_point else "row" if count == 1 else "rows"
@@ -32,7 +35,8 @@ def learn(data: str, record: Record, options: Options, talk: Talk) -> TrainedMod
     talk.say(f"{data}: {begun}; {RECIPE} learns from the {count:,} {'points' if record.by_point else 'rows'}: {why}")
     run = common.next_run(RECIPE, data)
     had_runs = common.RUNS.exists()
-    choices |= {"seed": options.seed} | ({} if options.missing is None else {"missing": options.missing})
+    told = {"labels": labels, "missing": options.missing}
+    choices |= {"seed": options.seed, **{name: word for name, word in told.items() if word is not None}}
     try:
         train(RECIPE, data, choices, str(run), device=options.device, kernels=options.kernels, talk=talk, record=record)
     except AekitError:

@@ -52,21 +52,27 @@ def score(
             raise AekitError(f"{data}: is a folder of files; leave --labels, --map and -o - off, or name one file")
         return _score_folder(Path(data), inside, out, rule, normal, options, talk, pick_thresholds)
     record = common.open_input(data, labels)
-    table = None if out == "-" else common.default_out(data, "scores", ".csv") if out is None else Path(out)
     maps = None if error_map is None else Path(error_map)
 
+    def place(suffix: str) -> Path | None:
+        """Of the table; raises AekitError where it, or what is written beside it, cannot be."""
+        path = None if out == "-" else Path(out) if out is not None else common.default_out(data, suffix, ".csv")
+        if path is not None and not path.name.removesuffix(".gz").endswith((".csv", ".tsv")):
+            raise AekitError(f"{path}: scores are a table; name a .csv or .tsv file with -o")
+        ranges = None if path is None or not record.by_point else _ranges_file(path)
+        common.check_outputs(options, data, path, maps, ranges)
+        return path
+
     def learn() -> TrainedModel:
-        common.check_outputs(options, data, table, maps)
-        return own_input.learn(data, record, options, talk)
+        place("scores")
+        common.parse_normal(normal, data, record)
+        return own_input.learn(data, record, labels, options, talk)
 
     trained, run = common.find_model(data, record, "score", options, talk, learn)
     is_own = trained.own_input and trained.fingerprint == common.fingerprint(record)
     record = common.as_model_takes(trained, record, options.missing, talk)
     suffix = "picks" if finds_picks(trained.network) else "classes" if classifies(trained.network) else "scores"
-    path = None if out == "-" else Path(out) if out is not None else common.default_out(data, suffix, ".csv")
-    if path is not None and not path.name.removesuffix(".gz").endswith((".csv", ".tsv")):
-        raise AekitError(f"{path}: scores are a table; name a .csv or .tsv file with -o")
-    common.check_outputs(options, data, path, maps, None if path is None or not record.by_point else _ranges_file(path))
+    path = place(suffix)
     if finds_picks(trained.network):
         if error_map is not None or normal is not None or rule != "auto":
             raise AekitError(

@@ -95,6 +95,9 @@ def train(
         if "epochs" in options:
             given["options"].pop("steps", None)  # which would beat them
         options = {**given["options"], **options}
+        if given.get("own_input") and record is None:
+            record = common.open_input(data, options.get("labels"))
+            common.tell_gaps(record, talk)
     if recipe is None or data is None:
         raise UsageError("train needs a recipe and --data, as in: aekit train conv --data mnist")
     chosen = recipes.recipe(recipe)
@@ -191,7 +194,8 @@ def train(
             told = {name: value for name, value in told.items() if name not in OBJECTIVE}
         if not is_judged(network):
             del told["corrupt"], told["patience"]
-        common.write_json(run / CONFIG_FILE, {"recipe": recipe, "data": data, "options": told})
+        is_own = record is not None  # a run that goes on opens its data again as the verb did
+        common.write_json(run / CONFIG_FILE, {"recipe": recipe, "data": data, "own_input": is_own, "options": told})
     parameters = count_parameters(network)
     if augment not in ("", "None", "none"):
         talk.say(f"other clean samples by {augment} (--set augment=none for none)")

@@ -1,0 +1,369 @@
+"""score without a model: learns from the very rows, keeps the run for that file alone, and leaves all or nothing."""
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from program import aekit, contents, fails, result, table, waves
+from scipy.stats import spearmanr
+
+from aekit import checkpoint
+from aekit.recipes import RECIPES
+from aekit.records import record_of
+from aekit.workflows import own_input, training_data
+from aekit.workflows.common import Talk
+
+RULES = ("fdr=0.05", "fpr=0.01", "quantile=0.95", "mad=3.5", "mean+2std", "2.5")
+FAR = [3, 50, 111]  # rows, or records, that are anomalous
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _short() -> Iterator[None]:
+    """Training of a second, of one restart."""
+    with pytest.MonkeyPatch.context() as patch:
+        quick = replace(RECIPES["ensemble"], settings={"hidden": (32,)}, least_steps=100)
+        patch.setitem(RECIPES, "ensemble", quick)
+        patch.setattr(own_input, "SCARCE", 0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a table that was scored, and its run."""
+    folder = tmp_path_factory.mktemp("scored")
+    write_table(folder / "table.csv", columns())
+    done = aekit(folder, "score", "table.csv", "--json")
+    assert "no run under runs/ fits; ensemble learns from the 200 rows: a table of 5 columns" in done.stderr
+    assert "no row is known to be normal" in done.stderr
+    return folder
+
+
+def columns(rows: int = 200, seed: int = 0) -> np.ndarray:
+    """Five columns of which two would do, and FAR rows off their plane."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows, 2)) @ np.random.default_rng(9).normal(size=(2, 5)) + 0.1 * rng.normal(size=(rows, 5))
+    for row in FAR:
+        x[row % rows] += 6 * rng.normal(size=5)
+    return x
+
+
+def write_table(path: Path, x: np.ndarray, header: str = "a,b,c,d,e") -> None:
+    lines = [header, *(",".join(f"{value:.6g}" for value in row) for row in x)]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def scores_in(path: Path) -> np.ndarray:
+    return np.array([row["score"] for row in table(path)], np.float32)
+
+
+def highest(path: Path, count: int = len(FAR)) -> list[int]:
+    return sorted(np.argsort(scores_in(path))[-count:].tolist())
+
+
+# --- a file, and its run ----------------------------------------------------------------------------------------------
+
+
+def test_a_table_is_scored_in_an_empty_folder_and_its_run_serves_it_again(scored: Path) -> None:
+    run = scored / "runs" / "ensemble-table-1"
+    files = {"config.json", "metrics.csv", "model.safetensors", "report.html", "resume.safetensors"}
+    assert {file.name for file in run.iterdir()} == files
+    rows = table(scored / "table.scores.csv")
+    assert [row["row"] for row in rows] == [str(i) for i in range(200)]
+    assert [i for i in FAR if rows[i]["anomaly"] == "1"] == FAR
+    assert sum(row["anomaly"] == "1" for row in rows) < 12
+
+    figures = result(scored, "score", "table.csv", "-o", "again.csv")
+    assert figures["model"] == "runs/ensemble-table-1/model.safetensors"
+    assert figures["count"] == 200
+    assert figures["rank_agreement"] > 0.5
+    first = (scored / "table.scores.csv").read_bytes()
+    assert (scored / "again.csv").read_bytes() == first
+    assert result(scored, "embed", "table.csv")["count"] == 200
+
+    fresh = aekit(scored, "score", "table.csv", "--fresh", "-o", "fresh.csv")
+    assert "a fresh model is asked for" in fresh.stderr
+    assert (scored / "runs" / "ensemble-table-2").is_dir()
+    assert (scored / "fresh.csv").read_bytes() == first  # the seed is the same
+
+
+def test_a_run_serves_another_file_only_where_it_is_asked_for(scored: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(scored / "runs", tmp_path / "runs") / "ensemble-table-1"
+    write_table(tmp_path / "other.csv", columns(seed=1))
+    fails(tmp_path, "embed", "other.csv", says="no model under runs/ fits")
+    fails(tmp_path, "generate", says="no model under runs/ can generate")
+    fails(tmp_path, "generate", "--model", str(run), says="does not generate")
+    asked = result(tmp_path, "score", "other.csv", "--model", str(run), "-o", "asked.csv")
+    assert asked["model"] == f"{run}/model.safetensors"
+    assert highest(tmp_path / "asked.csv") == FAR
+    assert asked["flagged"] < 12
+    assert not list(tmp_path.glob("runs/ensemble-other-*"))
+    own = result(tmp_path, "score", "other.csv", "--seed", "1")
+    assert own["model"] == "runs/ensemble-other-1/model.safetensors"
+    assert json.loads((tmp_path / "runs/ensemble-other-1/config.json").read_text())["options"]["seed"] == 1
+    assert spearmanr(scores_in(tmp_path / "other.scores.csv"), scores_in(tmp_path / "asked.csv")).statistic > 0.6
+
+
+def test_the_threshold_moves_after_training(scored: Path, tmp_path: Path) -> None:
+    before, scores = contents(scored), scores_in(scored / "table.scores.csv")
+    out = tmp_path / "moved.csv"
+    for rule in RULES:
+        words = ("score", "table.csv", "--model", "runs/ensemble-table-1", "--threshold", rule, "-o", str(out))
+        figures = result(scored, *words, "--force")
+        np.testing.assert_array_equal(scores_in(out), scores)
+        assert figures["rule"] == rule
+        flagged = np.array([row["anomaly"] == "1" for row in table(out)])
+        assert figures["flagged"] == flagged.sum()
+        assert 0 < flagged.sum() < 40
+        np.testing.assert_array_equal(flagged, scores.astype(np.float64) > figures["threshold"])
+    assert contents(scored) == before
+
+
+def test_words_and_missing_values(tmp_path: Path) -> None:
+    x = columns()
+    colours = ["green" if i in FAR else "red" if i % 2 else "blue" for i in range(200)]
+    lines = ["a,b,c,d,e,colour"]
+    lines += [",".join([*(f"{v:.6g}" for v in row), colour]) for row, colour in zip(x, colours, strict=True)]
+    lines[8] = "," + lines[8].partition(",")[2]  # row 7
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    fails(tmp_path, "score", "t.csv", says="row 7, column a has no value")
+    done = aekit(tmp_path, "score", "t.csv", "--missing", "mean")
+    assert "1 values in 1 of 200 rows are missing" in done.stderr
+    assert highest(tmp_path / "t.scores.csv") == FAR
+    by_itself = result(tmp_path, "score", "t.csv", "-o", "again.csv")  # trained so, it fills in without being told
+    assert by_itself["model"] == "runs/ensemble-t-1/model.safetensors"
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "t.scores.csv").read_bytes()
+
+
+# --- kinds of data ----------------------------------------------------------------------------------------------------
+
+
+def test_series_are_scored_as_a_whole(tmp_path: Path) -> None:
+    x = waves(200, 48)
+    x[FAR] = np.random.default_rng(1).normal(size=(3, 48))
+    np.save(tmp_path / "traces.npy", x)
+    figures = result(tmp_path, "score", "traces.npy", "--map", "map.npy", "--report", "r.html")
+    assert figures["count"] == 200
+    assert highest(tmp_path / "traces.scores.csv") == FAR
+    errors = np.load(tmp_path / "map.npy")
+    assert errors.shape == x.shape
+    np.testing.assert_allclose(errors.mean(axis=1), scores_in(tmp_path / "traces.scores.csv"), rtol=1e-4)
+    assert "</html>" in (tmp_path / "r.html").read_text()
+
+
+def test_large_pictures_are_scored_by_their_worst_piece(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:40, :40]
+    pictures = np.stack([100 + 50 * np.sin(x / 4 + phase) for phase in rng.uniform(0, 6, 60)])
+    pictures += rng.normal(0, 3, pictures.shape) + 0 * y
+    pictures[5, 26:34, 3:11] = rng.uniform(0, 255, (8, 8))
+    np.save(tmp_path / "p.npy", pictures.astype(np.uint8))
+    done = aekit(tmp_path, "score", "p.npy", "--map", "map.npy", "--json")
+    assert "in pieces of 16x16, each scored by its worst" in done.stderr
+    rows = table(tmp_path / "p.scores.csv")
+    assert len(rows) == 60
+    assert highest(tmp_path / "p.scores.csv", 1) == [5]
+    assert rows[5]["anomaly"] == "1"
+    top, left = int(rows[5]["top"]), int(rows[5]["left"])
+    assert top < 34 < top + 16 + 8
+    assert left < 11
+    assert np.load(tmp_path / "map.npy").shape == (60, 40, 40)
+    assert result(tmp_path, "score", "p.npy", "-o", "again.csv")["model"] == "runs/ensemble-p-1/model.safetensors"
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "p.scores.csv").read_bytes()
+
+
+def test_a_series_by_point_gets_a_score_per_point_and_ranges(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    points = 3000
+    value = np.sin(np.arange(points) / 5) + 0.05 * rng.normal(size=points)
+    value[2000:2020] += 0.8 * rng.normal(size=20)
+    times = [f"2024-01-{1 + i // 1440:02} {i // 60 % 24:02}:{i % 60:02}:00" for i in range(points)]
+    lines = ["time,value", *(f"{time},{v:.5f}" for time, v in zip(times, value, strict=True))]
+    (tmp_path / "ecg.csv").write_text("\n".join(lines) + "\n")
+    figures = result(tmp_path, "score", "ecg.csv", "--map", "map.csv")
+    assert figures["count"] == points
+    rows = table(tmp_path / "ecg.scores.csv")
+    assert [row["time"] for row in rows] == times
+    assert [int(row["row"]) for row in rows] == list(range(points))
+    assert 1990 < int(np.argmax(scores_in(tmp_path / "ecg.scores.csv"))) < 2030
+    flagged = np.array([row["anomaly"] == "1" for row in rows])
+    assert flagged[2000:2020].all()
+    assert flagged.mean() < 0.05
+
+    ranges = table(tmp_path / "ecg.ranges.csv")
+    assert figures["ranges_out"] == "ecg.ranges.csv"
+    assert [{k: float(v) for k, v in each.items()} for each in ranges] == [
+        pytest.approx(each, rel=1e-5) for each in figures["ranges"]
+    ]
+    inside = np.zeros(points, bool)
+    for each in ranges:
+        start, end = int(each["start"]), int(each["end"])
+        assert flagged[start]
+        assert flagged[end]
+        assert not inside[start : end + 1].any()
+        inside[start : end + 1] = True
+    assert not flagged[~inside].any()
+    assert len(table(tmp_path / "map.csv")) == points
+
+
+def test_ten_points_are_enough(tmp_path: Path) -> None:
+    lines = ["time,value", *(f"2024-01-01 00:{i:02}:00,{i % 3 + i / 100}" for i in range(10))]
+    (tmp_path / "s.csv").write_text("\n".join(lines) + "\n")
+    assert result(tmp_path, "score", "s.csv")["count"] == 10
+    assert np.isfinite(scores_in(tmp_path / "s.scores.csv")).all()
+
+
+def test_ten_rows_are_enough_and_nine_are_not(tmp_path: Path) -> None:
+    write_table(tmp_path / "nine.csv", columns()[:9])
+    fails(tmp_path, "score", "nine.csv", says="9 rows cannot tell by themselves what is normal; give at least 10")
+    write_table(tmp_path / "one.csv", columns()[:1])
+    fails(tmp_path, "score", "one.csv", says="1 row cannot tell")
+    lines = ["time,value", *(f"2024-01-01 00:0{i}:00,{i % 3}" for i in range(9))]
+    (tmp_path / "s.csv").write_text("\n".join(lines) + "\n")
+    fails(tmp_path, "score", "s.csv", says="9 points cannot tell")
+    write_table(tmp_path / "ten.csv", columns()[:10])
+    done = aekit(tmp_path, "score", "ten.csv", "--json")
+    assert '"count": 10' in done.stdout
+    assert "fewer than 20 samples" in done.stderr
+
+
+# --- refused before training ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a table and a series by point."""
+    write_table(tmp_path / "t.csv", columns())
+    lines = ["time,value", *(f"2024-01-01 {i // 60:02}:{i % 60:02}:00,{i % 7}" for i in range(300))]
+    (tmp_path / "s.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("t.csv",), "t.scores.csv: exists already"),
+        (("t.csv", "-o", "x.csv", "--map", "map.npy"), "map.npy: exists already"),
+        (("t.csv", "-o", "x.csv", "--report", "r.html"), "r.html: exists already"),
+        (("s.csv",), "s.ranges.csv: exists already"),
+        (("t.csv", "-o", "gone/x.csv"), "the folder gone does not exist"),
+        (("t.csv", "-o", "x.npy"), "scores are a table"),
+        (("t.csv", "-o", "t.csv", "--force"), "is the input itself"),
+        (("t.csv", "-o", "x.csv", "--normal", "a"), "--normal needs labels"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_training(place: Path, words: tuple[str, ...], says: str) -> None:
+    for name in ("t.scores.csv", "map.npy", "r.html", "s.ranges.csv"):
+        (place / name).write_text("precious")
+    fails(place, "score", *words, says=says)
+    assert not (place / "runs").exists()
+
+
+def test_data_that_cannot_be_learnt_leaves_no_run(place: Path) -> None:
+    write_table(place / "flat.csv", np.ones((50, 3)), "a,b,c")
+    fails(place, "score", "flat.csv", says="constant data")
+    x = waves()
+    x[70, 3] = np.nan
+    np.save(place / "nan.npy", x)
+    fails(place, "score", "nan.npy", says="row 70, value 3 is NaN")
+    assert not (place / "runs").exists()
+
+
+# --- stopped ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def interrupted_when(path: Path) -> Iterator[None]:
+    """Ctrl-C as soon as the file is there."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            if path.exists():
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+            time.sleep(0.001)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def stop(folder: Path, run: Path, *words: str) -> None:
+    """score stopped after its first epoch; it has left the run alone."""
+    before = set(folder.iterdir())
+    with interrupted_when(folder / run / "resume.safetensors"):
+        done = aekit(folder, "score", *words, code=130)
+    assert f"aekit train --resume {run}" in done.stderr
+    assert set(folder.iterdir()) - before == {folder / "runs"}
+    assert not checkpoint.load(folder / run / "model.safetensors").figures
+
+
+def test_after_ctrl_c_a_run_goes_on_to_the_same_scores(tmp_path: Path) -> None:
+    """Of a named data set, whose test part it learns from."""
+    never, stopped, run = tmp_path / "never", tmp_path / "stopped", Path("runs/ensemble-digits-1")
+    for folder in (never, stopped):
+        folder.mkdir()
+    figures = result(never, "score", "digits")
+    stop(stopped, run, "digits")
+    aekit(stopped, "train", "--resume", str(run))
+    resumed = result(stopped, "score", "digits")
+    assert resumed == {**figures, "seconds": resumed["seconds"]}
+    assert (stopped / "digits.scores.csv").read_bytes() == (never / "digits.scores.csv").read_bytes()
+
+
+def test_a_run_with_labels_goes_on_and_serves_its_file(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.csv", columns())
+    np.save(tmp_path / "labels.npy", np.isin(np.arange(200), FAR).astype(np.int64))
+    words, run = ("t.csv", "--labels", "labels.npy"), Path("runs/ensemble-t-1")
+    stop(tmp_path, run, *words)
+    aekit(tmp_path, "train", "--resume", str(run))
+    figures = result(tmp_path, "score", *words)
+    assert figures["model"] == f"{run}/model.safetensors"
+    assert figures["auroc"] > 0.95
+
+
+# --- more rows than are learnt from -----------------------------------------------------------------------------------
+
+
+def test_of_many_rows_some_are_learnt_and_all_are_scored_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_data, "MOST_ROWS", 120)
+    x = columns(500)
+    write_table(tmp_path / "t.csv", x)
+    done = aekit(tmp_path, "score", "t.csv", "--json")
+    assert "120 of 500 rows, taken all over the file, are enough to learn from" in done.stderr
+    assert [int(row["row"]) for row in table(tmp_path / "t.scores.csv")] == list(range(500))
+    assert highest(tmp_path / "t.scores.csv") == FAR
+    order = np.random.default_rng(0).permutation(500)
+    write_table(tmp_path / "other.csv", x[order])
+    aekit(tmp_path, "score", "other.csv", "--model", "runs/ensemble-t-1", "--batch-size", "1")  # one by one
+    one_by_one = scores_in(tmp_path / "other.scores.csv")
+    np.testing.assert_allclose(scores_in(tmp_path / "t.scores.csv")[order], one_by_one, rtol=1e-4)
+
+
+def test_rows_to_learn_from_are_bounded_by_their_values_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_data, "MOST_VALUES", 40 * 64)
+    told: list[str] = []
+    record = training_data._enough(record_of(waves(200), labels=np.arange(200)), Talk(told.append))
+    assert len(record) == 40
+    assert "40 of 200 rows" in told[0]
+    assert record.labels is not None
+    assert record.labels.max() > 150
+    np.testing.assert_array_equal(np.array(record.read(0, 40)), waves(200)[record.labels])
+    few = record_of(waves(40))
+    assert training_data._enough(few, Talk(told.append)) is few
+    assert len(told) == 1
