@@ -17,7 +17,7 @@ from aekit.reports.charts import MOST_STEPS, calibration_figure, null_figure
 from aekit.reports.signals import points_figure, stretches
 from aekit.reports.style import INK
 from aekit.reports.traces import MOST_POINTS
-from aekit.workflows import contributions, own_input
+from aekit.workflows import contributions
 
 RNG = np.random.default_rng(0)
 ODD = np.arange(0, 200, 25)  # rows of the table whose third value is far off
@@ -44,7 +44,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "s.csv").write_text("\n".join(["time,a,anomaly", *lines]) + "\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(RECIPES, "ensemble", replace(RECIPES["ensemble"], least_steps=100))
-        patch.setattr(own_input, "SCARCE", 0)
         aekit(folder, "score", "t.csv", "--map", "map.npy", "--report", "t.html")
         aekit(folder, "score", "s.csv", "--report", "s.html")
     return folder

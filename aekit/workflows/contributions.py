@@ -38,9 +38,9 @@ def shares(
 ) -> Iterator[NDArray[np.float32]]:
     """What each column has in the scores of these rows, in rising order: (K, columns), each row 1 in all; in parts."""
     for errors in inference.error_maps(trained, record, run, rows):
-        total = np.zeros((len(errors), len(columns.names)), np.float32)
-        np.add.at(total, (slice(None), columns.place), errors[:, 0])
-        yield total / np.maximum(total.sum(axis=1, keepdims=True), 1e-30)
+        total = np.zeros((len(columns.names), len(errors)), np.float32)
+        np.add.at(total, columns.place, errors[:, 0].T)
+        yield (total / np.maximum(total.sum(axis=0), 1e-30)).T
 
 
 def told(shares: NDArray[np.float32], names: Sequence[str]) -> list[str]:
