@@ -413,7 +413,8 @@ def scores_section(
         fitted = calibration if len(calibration) else scores
         what = "the training data, held out" if len(calibration) else "what is scored"
         note = f"Shaded: the bulk of {what}, its lowest {_percent(null.bulk)}, which tells the curve of normal scores."
-        note += f" {_percent(1 - null.share)} of these are more than that curve explains. Both axes are logarithmic."
+        note += f" {_percent(1 - null.share)} of these are more than it explains." if null.share < 0.9995 else ""
+        note += " Both axes are logarithmic."
         pictures.append(
             Picture(null_figure(fitted, null, math.inf if threshold is None else threshold), "Normal scores", note)
         )

@@ -137,7 +137,7 @@ def points_figure(
     grid[1].set(xlabel=time_name, ylabel="score", xlim=(t[0], t[-1]) if points > 1 else None)
     if wide:
         grid[1].set_yscale("log")
-        log_ticks(grid[1].yaxis, low, high)
+        log_ticks(grid[1].yaxis, low, max(high, 300 * low))  # decades alone: the panel is low
     else:
         grid[1].yaxis.set_major_locator(MaxNLocator(nbins=4))
     handles: list[Patch | Line2D] = [Patch(color=RED, alpha=0.4, label="flagged")]
