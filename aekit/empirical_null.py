@@ -45,6 +45,11 @@ class Null:
         p: Floats = special.ndtr(-_standard(_log(scores), *self._parameters) / doubt)
         return p
 
+    def below(self, scores: ArrayLike) -> Floats:
+        """The share of normal samples that score lower, as fitted, (N,)."""
+        share: Floats = special.ndtr(_standard(_log(scores), *self._parameters))
+        return share
+
     @property
     def _parameters(self) -> tuple[float, float, float]:
         return self.location, self.scale, self.skewness

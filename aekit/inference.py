@@ -300,6 +300,18 @@ def score(
     return Scores(score, pca_score, row, starts, seen)
 
 
+def error_maps(
+    trained: TrainedModel, record: Record, run: Run, rows: NDArray[np.int64]
+) -> Iterator[NDArray[np.float32]]:
+    """The error of each value of these rows, or windows, numbers in rising order, as samples (K, C, ...); in parts."""
+    for samples in samples_at(trained, record, rows):
+        for start in range(0, len(samples), run.batch_size):
+            with torch.inference_mode():
+                raw = as_tensor(samples[start : start + run.batch_size]).to(run.device)
+                errors = _scores_and_map(trained, trained.normalisation.apply(raw)[0], run.precision)[1]
+            yield errors.cpu().numpy()
+
+
 def score_points(
     trained: TrainedModel, record: Record, run: Run, progress: Progress, on_map: Callable[[Array], object] | None = None
 ) -> Scores:

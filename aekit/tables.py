@@ -83,6 +83,11 @@ def _with_columns(record: Record, columns: dict[str, tuple[int, int | None]]) ->
     return replace(record, shape=shape, read=read, columns=tuple(columns), categories=(), header=None)
 
 
+def owners(record: Record, columns: Sequence[str]) -> tuple[str, ...]:
+    """Of each column of a model the column of the table, as it was read, that it is made of."""
+    return tuple(_owner(record, name) or name for name in columns)
+
+
 def unknown_words(record: Record, columns: Sequence[str]) -> dict[str, tuple[list[str], int]]:
     """Of each column of words those that are no columns of a model, and in how many rows they are."""
     found = {}

@@ -28,7 +28,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from aekit.empirical_null import fit_null
+from aekit.empirical_null import Null, fit_null
 from aekit.errors import UsageError
 
 Floats = NDArray[np.float64]
@@ -62,7 +62,8 @@ class Verdict:
     """p_values (N,), flagged (N,), equal to scores > threshold; notes are sentences for the user, one line each.
 
     threshold is in the unit of the scores, inf where nothing is flagged by auto or fdr, or can be by fpr; `extended`
-    tells whether the p-values go on below 1 / (calibration rows + 1) by a generalised Pareto tail.
+    tells whether the p-values go on below 1 / (calibration rows + 1) by a generalised Pareto tail; `null` is what they
+    come from where no rows are known to be normal.
     """
 
     p_values: Floats
@@ -71,6 +72,7 @@ class Verdict:
     rule: str
     notes: tuple[str, ...]
     extended: bool = False
+    null: Null | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +210,7 @@ def judge_mixed(scores: ArrayLike, rule: str | Rule = "auto", among: ArrayLike |
         verdict = _up_to(float(p[flagged].max()) if flagged.any() else None, values, p, rule, (), True)
     else:
         verdict = replace(_fixed(values, np.sort(rows), rule), p_values=p, extended=True)
-    return replace(verdict, notes=(*notes, *verdict.notes))
+    return replace(verdict, notes=(*notes, *verdict.notes), null=null)
 
 
 def anomaly_figures(scores: ArrayLike, anomalous: ArrayLike, flagged: ArrayLike) -> dict[str, float | None]:

@@ -147,7 +147,7 @@ def report(figures: dict[str, Any], as_json: bool, quiet: bool) -> None:
     if as_json:
         print(json.dumps(figures, allow_nan=False))
     elif not quiet:
-        figures = {name: value for name, value in figures.items() if not isinstance(value, dict)}
+        figures = {name: value for name, value in figures.items() if not isinstance(value, dict | list)}
         width = max(map(len, figures))
         for name, value in figures.items():
             number = f"{value:,}" if isinstance(value, int) else f"{value:.6g}" if isinstance(value, float) else None

@@ -92,6 +92,12 @@ def test_a_table_is_brought_to_the_columns_of_a_model(tmp_path: Path) -> None:
         tables.encoded(sheet(tmp_path, "a,a,b\nred,1,2\n"))
 
 
+def test_columns_of_a_model_are_told_by_the_columns_of_the_table(tmp_path: Path) -> None:
+    record = sheet(tmp_path, "colour=red,colour,size=big\n1,red,3\n2,blue,4\n")
+    columns = ("colour=red", "colour=blue", "colour=green", "size=big")
+    assert tables.owners(record, columns) == ("colour=red", "colour", "colour", "size=big")
+
+
 def test_what_is_no_table_stays_as_it_is(tmp_path: Path) -> None:
     series, numbers = record_of(np.zeros((3, 4))), sheet(tmp_path, "a,b\n1,2\n")
     assert tables.encoded(series, ("a",)) is series
@@ -178,7 +184,7 @@ def test_words_are_trained_on_scored_and_embedded(shop: Path) -> None:
     done = aekit(shop, "embed", "new.csv", "--maps", "none", "--json")
     assert json.loads(done.stdout)["model"] == "runs/stacked-goods-1/model.safetensors"
     assert "mirrored" not in done.stderr
-    assert result(shop, "info", "gaps.csv")["next"].endswith("--data gaps.csv --missing mean")
+    assert result(shop, "info", "gaps.csv")["next"] == "aekit score gaps.csv --missing mean"
     facts = result(shop, "info", "goods.csv")
     assert (facts["columns_of_words"], facts["sample_shape"]) == ("colour (3), sold (1)", "1x6")
     fails(shop, "denoise", "goods.csv", "--model", "plain", says="goods.csv: column colour holds words, which denoise")

@@ -5,6 +5,7 @@ from aekit.reports.embedding import clusters_section, neighbours_section, probe_
 from aekit.reports.generated import coverage_section, drawn_section, filling_section, nearest_section, samples_section
 from aekit.reports.images import sample_grid
 from aekit.reports.page import Picture, Section, Table, page
+from aekit.reports.scored import contributions_section, points_section
 from aekit.reports.sections import (
     classes_section,
     data_section,
@@ -29,6 +30,7 @@ __all__ = [
     "Table",
     "classes_section",
     "clusters_section",
+    "contributions_section",
     "coverage_section",
     "data_section",
     "denoising_section",
@@ -40,6 +42,7 @@ __all__ = [
     "neighbours_section",
     "page",
     "picks_section",
+    "points_section",
     "probe_section",
     "progress_section",
     "reconstruction_section",

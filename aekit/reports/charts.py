@@ -11,6 +11,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from aekit.empirical_null import LOWEST, Null
 from aekit.reports.style import (
     BLUE,
     CARD,
@@ -22,6 +23,7 @@ from aekit.reports.style import (
     LINE,
     MUTED,
     ORANGE,
+    RED,
     WIDTH,
     Style,
     log_ticks,
@@ -32,6 +34,7 @@ from aekit.reports.traces import MOST_NAMES, name_columns
 from aekit.reports.values import Values, bounds, classes
 
 MOST_CLUSTERS = 20  # that are told apart
+MOST_STEPS = 400  # of a curve of shares
 
 
 @look()
@@ -170,22 +173,64 @@ def score_histograms(
 
 
 @look()
-def calibration_figure(p_values: Values, calibration_count: int) -> Figure:
-    """Share of samples at or below each p-value, on logarithmic axes, with the range that chance allows."""
+def null_figure(scores: Values, null: Null, threshold: float) -> Figure:
+    """How often each score is, on logarithmic axes, under the curve of normal samples as it was fitted to the bulk.
+
+    The bulk is shaded; bars above the threshold are red. The first bar holds all scores below it.
+    """
+    logs = np.log(np.maximum(scores.astype(float), 1e-30))
+    low, high = float(np.quantile(logs, 0.002)), bounds(logs)[1]
+    edges = np.exp(np.linspace(low if low < high else high - 1, high, 61))
+    inside = np.maximum(scores.astype(float), edges[0])
+    figure = Figure(figsize=(WIDTH, 2.4), layout="constrained")
+    axes = figure.subplots()
+    start, end = np.maximum(np.quantile(scores, [LOWEST, null.bulk]), edges[0])
+    axes.axvspan(start, end, color=GREY, alpha=0.18, linewidth=0, label="bulk")
+    for name, group, colour in (
+        ("judged normal", inside[inside <= threshold], BLUE),
+        ("flagged", inside[inside > threshold], RED),
+    ):
+        if len(group):
+            counts = np.histogram(group, edges)[0]
+            axes.stairs(counts, edges, baseline=0.5, fill=True, color=colour, alpha=0.5, label=name)
+    expected = len(scores) * null.share * np.diff(null.below(edges))
+    expected[expected < 0.5] = np.nan
+    axes.plot(np.sqrt(edges[1:] * edges[:-1]), expected, color=INK, linewidth=1.3, label="fit")
+    if math.isfinite(threshold):
+        axes.axvline(threshold, color=INK, linewidth=1.1)
+    axes.set(xscale="log", yscale="log", xlim=(edges[0], edges[-1]), xlabel="score", ylabel="samples")
+    axes.set_ylim(0.5, 2 * max(1, np.histogram(inside, edges)[0].max()))
+    log_ticks(axes.xaxis, edges[0], edges[-1])
+    if edges[-1] < 5 * edges[0]:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    log_ticks(axes.yaxis, 1, axes.get_ylim()[1])
+    figure.legend(loc="outside upper left", ncols=4, columnspacing=1.0)
+    return figure
+
+
+@look()
+def calibration_figure(p_values: Values, calibration_count: int | None, of: str) -> Figure:
+    """Share of samples at or below each p-value, on logarithmic axes, with the range that chance allows.
+
+    `of` says which samples these are. Chance is that of drawing them and so many calibration rows; without such it is
+    that of the samples alone.
+    """
     p = np.sort(p_values[np.isfinite(p_values)])
     measured = np.arange(1, len(p) + 1) / max(1, len(p))
     low = 0.5 / (len(p) + 1)
     p = np.maximum(p, low)  # smaller ones stand at the left edge
     promised = np.geomspace(low, 1, 60)
-    spread = 1.96 * np.sqrt(promised * (1 - promised) * (1 / max(1, len(p)) + 1 / (calibration_count + 2)))
+    of_calibration = 0.0 if calibration_count is None else 1 / (calibration_count + 2)
+    spread = 1.96 * np.sqrt(promised * (1 - promised) * (1 / max(1, len(p)) + of_calibration))
     figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     axes = figure.subplots()
     lowest = np.maximum(promised - spread, low / 10)
     axes.fill_between(promised, lowest, promised + spread, color=GREY, alpha=0.25, linewidth=0)
     axes.plot(promised, promised, color=MUTED, linewidth=1, linestyle=DASHED)
-    axes.plot([*p, 1], [*measured, 1], color=BLUE, linewidth=1.5, drawstyle="steps-post")
+    drawn = np.unique(np.geomspace(1, max(1, len(p)), MOST_STEPS).astype(int))[: len(p)] - 1
+    axes.plot([*p[drawn], 1], [*measured[drawn], 1], color=BLUE, linewidth=1.5, drawstyle="steps-post")
     axes.set(xscale="log", yscale="log", xlim=(low, 1), ylim=(low, 1.15))
-    axes.set(xlabel="promised share above the threshold", ylabel="measured share of normal samples")
+    axes.set(xlabel="promised share of false alarms", ylabel=f"measured share of {of}")
     log_ticks(axes.xaxis, low, 1)
     log_ticks(axes.yaxis, low, 1)
     return figure

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
+from aekit.empirical_null import Null
 from aekit.objectives import PENALTIES
 from aekit.picks import KINDS, TOLERANCE, Pick
 from aekit.records import Kind
@@ -21,6 +22,7 @@ from aekit.reports.charts import (
     curve_figure,
     heat_map,
     map_figure,
+    null_figure,
     score_histograms,
     small_histograms,
     spectrum_figure,
@@ -388,27 +390,46 @@ def scores_section(
     figures: Mapping[str, object],
     pca_figures: Mapping[str, object] | None = None,
     p_values: Values | None = None,
+    null: Null | None = None,
+    by_point: bool = False,
 ) -> Section:
     """How scores (N,) lie against those of calibration (M,) and the threshold, and whether p-values keep their promise.
 
-    Without `p_values` the conformal ones are taken. Samples of unknown kind count as normal in the calibration plot.
+    Without `p_values` the conformal ones are taken. With `null` they come from it, as no row is known to be normal; it
+    was fitted to the calibration, or without such to the scores. Samples of unknown kind count as normal in the
+    calibration plot; those of a series `by_point` are no independent ones.
     """
-    groups = [("training data, held out", calibration, GREY)] if len(calibration) else []
+    group = "training data, held out" if null is None else "training data, mixed"
+    groups = [(group, calibration, GREY)] if len(calibration) else []
     if anomalous is None:
         groups.append(("scored", scores, BLUE))
     else:
         groups += [("normal", scores[~anomalous], BLUE), ("anomalous", scores[anomalous], RED)]
     groups = [group for group in groups if len(group[1])]
     note = "Solid line: median. Dotted: mean. Line through all rows: threshold."
+    note += " Some of the training data may be anomalous." if null is not None and len(calibration) else ""
     pictures = [Picture(score_histograms(groups, threshold), "Scores", note)] if groups else []
+    if null is not None and len(scores):
+        fitted = calibration if len(calibration) else scores
+        what = "the training data, held out" if len(calibration) else "what is scored"
+        note = f"Shaded: the bulk of {what}, its lowest {_percent(null.bulk)}, which tells the curve of normal scores."
+        note += f" {_percent(1 - null.share)} of these are more than it explains." if null.share < 0.9995 else ""
+        note += " Both axes are logarithmic."
+        pictures.append(
+            Picture(null_figure(fitted, null, math.inf if threshold is None else threshold), "Normal scores", note)
+        )
     if p_values is None:
         above = len(calibration) - np.searchsorted(np.sort(calibration), scores, side="left")
         p_values = (1 + above) / (1 + len(calibration))
     normal = p_values if anomalous is None else p_values[~anomalous]
-    if len(normal) and len(calibration):
+    if len(normal) and (len(calibration) or null is not None):
         note = "On the dashed line p-values keep what they promise; in the band only chance differs."
+        beside = "Neighbours score alike and points beside an anomaly high: the curve may leave the band on the left."
+        note += f" {beside}" if by_point else ""
         note += " Anomalies among the samples lift the left end." if anomalous is None else ""
-        pictures.append(Picture(calibration_figure(normal, len(calibration)), "Calibration", note))
+        of = "all samples" if anomalous is None else "normal samples"
+        count = None if null is not None else len(calibration)
+        pictures.append(Picture(calibration_figure(normal, count, of), "Calibration", note))
     text = f"Rule {rule}"
     if threshold == math.inf:
         text += f": none of {_count(len(scores), 'sample')} is flagged"

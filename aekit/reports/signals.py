@@ -1,7 +1,8 @@
 """A row of a signal as panels over one time axis: traces over each other, spectrograms, probabilities of arrivals."""
 
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -13,10 +14,11 @@ from matplotlib.ticker import MaxNLocator
 
 from aekit.picks import KINDS, Pick
 from aekit.records import Kind
-from aekit.reports.style import BLUE, DASHED, GREY, INK, MUTED, ORANGE, PALETTE, RED, WIDTH, look
-from aekit.reports.traces import MOST_LANES, MOST_POINTS, Curve, draw_traces, time_axis
+from aekit.reports.style import BLUE, DASHED, GREY, INK, MUTED, ORANGE, PALETTE, RED, WIDTH, log_ticks, look
+from aekit.reports.traces import MOST_LANES, MOST_POINTS, Curve, draw_traces, thin, time_axis
 from aekit.reports.values import Values, bounds, minus, spectrogram
 
+SCORE_TAIL = 0.002  # share of the lowest scores that does not set a logarithmic axis
 FEWEST = 512  # points of a row whose spectrogram is drawn
 SHADES = 48  # of a spectrogram, whose picture stays small
 RANGE = (20.0, 60.0)  # least and most decibels between the darkest and the brightest
@@ -104,6 +106,64 @@ def _draw_spectrograms(
     bar.solids.set_edgecolor("face")  # else the page shows through between the shades
     bar.outline.set_visible(False)
     bar.ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
+
+
+@look()
+def points_figure(
+    series: Values,
+    scores: Values,
+    threshold: float,
+    flagged: Values,
+    truth: Values | None,
+    sampling_rate: float | None,
+    first: int = 0,
+) -> Figure:
+    """A series (C, T) that begins at the point `first`, over the score of each point (T,).
+
+    Scores are logarithmic where they span more than a factor of 20. What is flagged is shaded; a bar over the series
+    marks what is known to be anomalous.
+    """
+    channels, points = series.shape
+    heights = [0.75 if channels == 1 else 0.25 + 0.35 * min(channels, MOST_LANES), 0.85]
+    figure = Figure(figsize=(WIDTH, sum(heights) + 0.65), layout="constrained")
+    grid = figure.subplots(2, sharex=True, height_ratios=heights)
+    draw_traces(grid[0], [Curve(series, INK, "-", 0.9)], "series", sampling_rate, lanes_of=series[None], first=first)
+    grid[0].set_xlabel("")
+    t, time_name = time_axis(points, sampling_rate, "series", first)
+    low, high = bounds(scores[np.isfinite(scores)], SCORE_TAIL)[0], bounds(scores)[1]
+    wide = low > 0 and high > 20 * low
+    at, y = thin(t, np.maximum(scores, low) if wide else scores)
+    grid[1].plot(at, y, color=BLUE, linewidth=1.0)
+    grid[1].set(xlabel=time_name, ylabel="score", xlim=(t[0], t[-1]) if points > 1 else None)
+    if wide:
+        grid[1].set_yscale("log")
+        log_ticks(grid[1].yaxis, low, max(high, 300 * low))  # decades alone: the panel is low
+    else:
+        grid[1].yaxis.set_major_locator(MaxNLocator(nbins=4))
+    handles: list[Patch | Line2D] = [Patch(color=RED, alpha=0.4, label="flagged")]
+    if math.isfinite(threshold):
+        line = grid[1].axhline(threshold, color=ORANGE, linestyle=DASHED, linewidth=1.1, label="threshold")
+        handles.append(line)
+    for axes in grid:
+        axes.grid(False)
+        for start, end in stretches(flagged):
+            axes.axvspan(t[start], t[end], facecolor=(RED, 0.22), edgecolor=(RED, 0.4), linewidth=0.5)
+    if truth is not None:
+        bar: dict[str, Any] = {"color": PALETTE["green"][0], "linewidth": 3}
+        for start, end in stretches(truth):
+            span, place = [t[start], t[end]], grid[0].get_xaxis_transform()  # heights are shares of the panel's
+            grid[0].plot(span, [1.03, 1.03], **bar, transform=place, clip_on=False, solid_capstyle="projecting")
+        handles.append(Line2D([], [], **bar, label="known anomaly"))
+    figure.legend(handles=handles, loc="outside upper left", ncols=3, columnspacing=1.2)
+    return figure
+
+
+def stretches(flags: Values) -> list[tuple[int, int]]:
+    """First and last point of each run of flagged ones (T,); those of a long series as fine as a picture can show."""
+    each = -(-len(flags) // MOST_POINTS)
+    some = np.pad(flags, (0, -len(flags) % each)).reshape(-1, each).any(axis=1)
+    edges = np.flatnonzero(np.diff(some.astype(int), prepend=0, append=0)).reshape(-1, 2)
+    return [(int(start) * each, min(int(stop) * each, len(flags)) - 1) for start, stop in edges]
 
 
 class Found(NamedTuple):

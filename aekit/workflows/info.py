@@ -135,8 +135,11 @@ def _normalisation(finite: np.ndarray[Any, Any], record: Record) -> str:
 
 
 def _next(thing: str, record: Record, has_gaps: bool) -> str:
+    """What needs no model, for a file of unlabelled arrivals and no clean counterpart; else what to train."""
     fill = " --missing mean" if has_gaps and record.kind == "table" else ""
-    return f"aekit train {common.suggest(record, 'score')} --data {thing}{fill}"
+    if common.is_dataset(thing) or record.picks is not None or record.target is not None:
+        return f"aekit train {common.suggest(record, 'score')} --data {thing}{fill}"
+    return f"aekit score {thing}{fill}" + ("" if record.kind == "table" else f"; aekit denoise {thing}")
 
 
 def list_recipes() -> dict[str, str]:

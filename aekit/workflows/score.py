@@ -4,28 +4,28 @@ import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aekit import formats, inference, thresholds
-from aekit.batches import as_tensor, undo
 from aekit.errors import AekitError
-from aekit.files import together, whole
+from aekit.files import together
 from aekit.picks import THRESHOLDS
 from aekit.records import Record
 from aekit.thresholds import Verdict
 from aekit.trained import TrainedModel
 from aekit.training import classifies, finds_picks
-from aekit.workflows import common, own_input
+from aekit.workflows import common, contributions, own_input
 from aekit.workflows.classes import write_classes
 from aekit.workflows.common import Clock, Options, Talk
+from aekit.workflows.contributions import Columns
 from aekit.workflows.folders import over_folder
 from aekit.workflows.picks import write_picks
+from aekit.workflows.score_report import Found, write_report
 
-if TYPE_CHECKING:
-    from aekit.reports import Section
+LOW_AGREEMENT = 0.8  # of the ranks of two halves of the networks, below which it is told
 
 
 def score(
@@ -70,6 +70,7 @@ def score(
 
     trained, run = common.find_model(data, record, "score", options, talk, learn)
     is_own = trained.own_input and trained.fingerprint == common.fingerprint(record)
+    of_table = contributions.columns_of(trained, record)
     record = common.as_model_takes(trained, record, options.missing, talk)
     suffix = "picks" if finds_picks(trained.network) else "classes" if classifies(trained.network) else "scores"
     path = place(suffix)
@@ -100,7 +101,7 @@ def score(
     elif common.labels_of(record) is not None:
         talk.say("the labels do not say what is normal; --normal CLASS does, and gives AUROC, average precision and F1")
     with together():
-        figures = _score(trained, run, record, path, rule, anomalous, error_map, is_own, options, talk)
+        figures = _score(trained, run, record, path, rule, anomalous, error_map, is_own, of_table, options, talk)
     return {**figures, "seconds": clock.seconds}
 
 
@@ -133,6 +134,7 @@ def _score(
     anomalous: NDArray[np.bool_] | None,
     error_map: str | None,
     is_own: bool,
+    of_table: Columns | None,
     options: Options,
     talk: Talk,
 ) -> dict[str, Any]:
@@ -142,13 +144,20 @@ def _score(
     in_pieces = trained.own_input and record.kind == "image" and bool(scores.start)
     if in_pieces:
         scores = _worst_pieces(scores, len(record))
+    by_itself = trained.own_input and (is_own or in_pieces or record.by_point)
+    calibration = scores.score[:0] if by_itself else trained.calibration.numpy()
     if trained.own_input:
-        by_itself = is_own or in_pieces or record.by_point
-        verdict = thresholds.judge_mixed(scores.score, rule, None if by_itself else trained.calibration.numpy())
+        verdict = thresholds.judge_mixed(scores.score, rule, None if by_itself else calibration)
     else:
-        verdict = thresholds.judge(scores.score, trained.calibration.numpy(), rule)
+        verdict = thresholds.judge(scores.score, calibration, rule)
     for note in verdict.notes:
         talk.say(note)
+    agreement = trained.figures.get("rank_agreement", 1.0)
+    if agreement < LOW_AGREEMENT:
+        talk.say(
+            f"rank agreement {agreement:.2f}: the two halves of the networks, each taught by its share of the rows, "
+            "rank them differently; more rows or more steps of training may help"
+        )
     truth = None if anomalous is None else anomalous[scores.row]
     figures: dict[str, Any] = {
         "count": len(scores.score),
@@ -165,15 +174,18 @@ def _score(
         figures |= _rounded(thresholds.anomaly_figures(scores.score, truth, verdict.flagged))
         pca = _pca_figures(trained, scores.pca, truth, rule)
         figures |= {f"pca_{k}": v for k, v in pca.items()}
+    ranges = (
+        _ranges(verdict, scores, max(1, trained.sample_shape[-1] // inference.POINT_HOPS)) if record.by_point else {}
+    )
     if options.report is not None:
-        figures["report"] = _report(trained, record, run, scores, verdict, truth, figures, pca, options)
-    columns = _columns(trained, record, scores, verdict)
+        found = Found(trained, record, run, scores, verdict, truth, calibration, of_table, ranges)
+        figures["report"] = write_report(found, figures, pca, options)
+    columns = _columns(trained, record, run, scores, verdict, of_table)
     if path is None:
         formats.write_csv(sys.stdout, columns)
     else:
         formats.write_columns(path, columns, options.force)
     if record.by_point:
-        ranges = _ranges(verdict, scores, max(1, trained.sample_shape[-1] // inference.POINT_HOPS))
         figures["ranges"] = [
             dict(zip(ranges, each, strict=True)) for each in zip(*(v.tolist() for v in ranges.values()), strict=True)
         ]
@@ -250,7 +262,12 @@ def _scores(
 
 
 def _columns(
-    trained: TrainedModel, record: Record, scores: inference.Scores, verdict: Verdict
+    trained: TrainedModel,
+    record: Record,
+    run: inference.Run,
+    scores: inference.Scores,
+    verdict: Verdict,
+    of_table: Columns | None,
 ) -> dict[str, NDArray[Any]]:
     columns: dict[str, NDArray[Any]] = {"row": scores.row}
     times = formats.times_of(record.header) if record.by_point else None
@@ -262,6 +279,11 @@ def _columns(
     if record.recorded is not None:
         columns |= _where_and_when(trained, record, scores)
     columns |= {"score": scores.score, "p_value": verdict.p_values, "anomaly": verdict.flagged.astype(np.int8)}
+    if of_table is not None:
+        columns["columns"] = np.full(len(scores.row), "", object)
+        flagged = np.flatnonzero(verdict.flagged)
+        parts = contributions.shares(trained, record, run, flagged, of_table)
+        columns["columns"][flagged] = [words for part in parts for words in contributions.told(part, of_table.names)]
     labels = common.labels_of(record)
     return columns | ({} if labels is None else {"label": labels[scores.row]})
 
@@ -286,76 +308,3 @@ def _pca_figures(
 
 def _rounded(figures: dict[str, Any]) -> dict[str, Any]:
     return {k: None if v is None else round(float(v), 4) for k, v in figures.items()}
-
-
-def _report(
-    trained: TrainedModel,
-    record: Record,
-    run: inference.Run,
-    scores: inference.Scores,
-    verdict: Verdict,
-    truth: NDArray[np.bool_] | None,
-    figures: dict[str, Any],
-    pca: dict[str, float],
-    options: Options,
-) -> str:
-    from aekit import reports  # matplotlib takes a second
-
-    assert trained.calibration is not None, "score has checked it"
-    own = {k: figures[k] for k in pca} if pca else {k: v for k, v in figures.items() if k == "auroc"}
-    sections = [
-        reports.scores_section(
-            trained.calibration.numpy(),
-            scores.score,
-            truth,
-            verdict.threshold,
-            verdict.rule,
-            own,
-            pca or None,
-            verdict.p_values,
-        )
-    ]
-    if not scores.start and not record.by_point:
-        sections.append(_examples(trained, record, run, scores, verdict))
-    path = Path(str(options.report))
-    facts = {
-        "recipe": trained.recipe,
-        **{k: v for k, v in figures.items() if k not in own and not k.startswith("pca_")},
-    }
-    with whole(path, options.force) as temporary:
-        temporary.write_text(reports.page(f"{record.source}, scored", facts, sections))
-    return str(path)
-
-
-def _examples(
-    trained: TrainedModel,
-    record: Record,
-    run: inference.Run,
-    scores: inference.Scores,
-    verdict: Verdict,
-) -> "Section":
-    """The most anomalous rows and typical ones, with their reconstructions."""
-    from aekit import reports
-
-    order = np.argsort(scores.score)
-    middle = order[len(order) // 2 : len(order) // 2 + 4]
-    rows = np.unique(np.concatenate([middle, order[-4:]]))
-    samples = np.concatenate([record.to_samples(np.array(record.read(int(r), int(r) + 1))) for r in rows])
-    x, offset, scale = trained.normalisation.apply(as_tensor(samples))
-    result = inference.forward(trained, samples, run)
-    x_hat = undo(result.output.x_hat.cpu(), offset, scale).numpy()
-    pca = None if trained.pca is None else undo(trained.pca.reconstruct(x), offset, scale).numpy()
-    names = [f"row {row} · p {verdict.p_values[row]:.2g}" for row in rows]
-    if record.labels is not None:
-        names = [f"{name} · label {label}" for name, label in zip(names, record.labels[rows], strict=True)]
-    return reports.reconstruction_section(
-        samples,
-        x_hat,
-        record.kind,
-        scores.score[rows],
-        np.array(names),
-        pca,
-        sampling_rate=record.sampling_rate,
-        columns=record.columns,
-        order_text="Rows of middling score, then those of the highest.",
-    )
