@@ -91,8 +91,10 @@ def undo(x: Tensor, offset: Tensor, scale: Tensor) -> Tensor:
     return x.to(offset.dtype) * scale + offset
 
 
-def choose_normalisation(raw: Array, kind: Kind, source: str, per_sample: bool = False) -> Normalisation:
-    """From samples as stored (N, C, ...), by their kind, range, sign and spread; `per_sample` scales each series alone.
+def choose_normalisation(raw: Array, kind: Kind, source: str, per_sample: bool | None = None) -> Normalisation:
+    """From samples as stored (N, C, ...), by their kind, range, sign and spread.
+
+    `per_sample` scales each series alone, or no series; else those whose rows differ much in size.
 
     Raises AekitError where all values are equal: there is nothing to learn.
     """
@@ -113,7 +115,7 @@ def choose_normalisation(raw: Array, kind: Kind, source: str, per_sample: bool =
     sizes = wide.reshape(len(wide), wide.shape[1], -1).std(axis=2).max(axis=1)
     sizes = sizes[sizes > 0]
     uneven = len(sizes) >= 10 and np.quantile(sizes, 0.9) > SPREAD * np.quantile(sizes, 0.1)
-    if uneven or per_sample:
+    if per_sample or (uneven and per_sample is None):
         return Normalisation("sample", (0.0,), (float(wide.std()),), low, high)
     axes = (0, *range(2, wide.ndim))
     scale = wide.std(axis=axes)

@@ -345,6 +345,11 @@ def score_points(
     if on_map is not None:
         on_map(record.from_samples(maps))
     score = np.sqrt(np.maximum(near, 0) * lowest).astype(np.float32)
+    if not np.isfinite(score).all():
+        raise AekitError(
+            f"{record.source}: point {int(np.argmin(np.isfinite(score)))} lies too far from the training data to be "
+            "scored; mend or remove it"
+        )
     return Scores(score, np.empty(0, np.float32), np.arange(points), [], seen)
 
 

@@ -189,7 +189,10 @@ def judge_mixed(scores: ArrayLike, rule: str | Rule = "auto", among: ArrayLike |
     ]
     if rule.name == "auto" and len(rows) >= FEWEST:
         levels, counts = np.unique(p, return_counts=True)
-        gain = np.cumsum(counts) - 2 * null.share * len(p) * levels  # local false discovery rate below one half
+        found = np.cumsum(counts)
+        gain = found - 2 * null.share * len(p) * levels  # local false discovery rate below one half
+        told_by = max(1, int(null.bulk * len(rows)))
+        gain[~_no_accident(found, levels, len(p), told_by) | (levels > null.p_at([null.end])[0])] = 0
         best = int(np.argmax(gain))
         verdict = _up_to(float(levels[best]) if gain[best] > 0 else None, values, p, rule, (), True)
     elif rule.name == "fdr":
@@ -210,6 +213,8 @@ def judge_mixed(scores: ArrayLike, rule: str | Rule = "auto", among: ArrayLike |
         verdict = _up_to(float(p[flagged].max()) if flagged.any() else None, values, p, rule, (), True)
     else:
         verdict = replace(_fixed(values, np.sort(rows), rule), p_values=p, extended=True)
+    if 2 * np.count_nonzero(verdict.flagged) > len(values) > 1:
+        notes.append("more than half of the samples are flagged: no rule can tell which half is normal")
     return replace(verdict, notes=(*notes, *verdict.notes), null=null)
 
 

@@ -39,7 +39,7 @@ class Evidence(NamedTuple):
 
 def evidence(x: Tensor, seen: Foresight, sigma: Tensor) -> Evidence:
     """Of noisy points x (B, C, ...) and what a network foretells of them; sigma is the noise as it was learnt."""
-    deviation = float(x.double().std())
+    deviation = float(x.double().std()) or 1.0  # constant data has no noise
     near = surest_error(x, Guess(seen.near.mu, seen.near.variance + sigma.square()), SUREST)
     far = max(surest_error(x, guess, SUREST) for guess in seen.far)
     taken = (x - posterior(x, seen.near, sigma)).double()

@@ -49,7 +49,8 @@ class Layout(NamedTuple):
 def times_of(header: object) -> tuple[str, ...] | None:
     """The times of the points, as they stand in a file that was read as one series; None where it tells none."""
     aside = header.aside if isinstance(header, Layout) else ()
-    return next((column.cells for column in aside if _clock.seconds(column.cells) is not None), None)
+    named = [column for column in aside if column.name]  # an index without a name counts rows
+    return next((column.cells for column in named if _clock.seconds(column.cells) is not None), None)
 
 
 @dataclass(frozen=True, eq=False)

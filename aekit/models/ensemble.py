@@ -33,7 +33,7 @@ DENSE = 0.1  # share of the rows that lie within the distance by which a dense h
 ANCHORS = 1000  # rows to which distances are taken
 BEYOND = 2.5  # spreads above the usual error up to which a row is like those learnt from
 USUAL, LOW, BELOW = 0.4, 0.1, 0.16  # quantiles of errors: the usual one; those that tell the spread
-MOST_FOR_QUANTILES = 1 << 14
+MOST_FOR_QUANTILES = 1 << 12
 EDGE = 0.02  # from 0 and 1, for a median that a sigmoid is to give back
 EVALUATED = 2000  # rows at a time
 
@@ -144,7 +144,7 @@ class Ensemble(nn.Module):
         self.weights[-1].mul_(0.1)
         generator = torch.Generator().manual_seed(0)
         anchors = x[torch.randperm(len(x), generator=generator)[:ANCHORS].to(x.device)]
-        nearest = max(2, int(DENSE * len(anchors)))
+        nearest = min(max(2, int(DENSE * len(anchors))), len(anchors))
         lonely = torch.cat([torch.cdist(part, anchors).kthvalue(nearest, 1).values for part in x.split(EVALUATED)])
         self.last_errors.copy_(torch.stack([_log((x - self.median).square().mean(1)), _log(lonely), zeros(x)]))
         self.learnt[:2] = self.last_errors[:2] <= _quantiles(self.last_errors[:2], 0.5)

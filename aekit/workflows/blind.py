@@ -1,17 +1,16 @@
 """denoise without a model: learns from the noisy rows alone, and says so where their noise does not allow it."""
 
 import shutil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from aekit import formats, whiteness
+from aekit import whiteness
 from aekit.batches import as_tensor
 from aekit.errors import AekitError
 from aekit.inference import Run
-from aekit.records import Array, Record
+from aekit.records import Record
 from aekit.trained import TrainedModel
 from aekit.whiteness import Evidence
 from aekit.windows import cut, fits, tiles
@@ -21,7 +20,6 @@ from aekit.workflows.train import train
 
 RECIPE = "blind-spot"
 JUDGED = 1 << 19  # values of a record, about
-FILES = 100  # of a folder, at most, that one model is trained on
 
 
 def find_model(data: str, record: Record, options: Options, talk: Talk) -> tuple[TrainedModel, Run, dict[str, Any]]:
@@ -53,42 +51,6 @@ def find_model(data: str, record: Record, options: Options, talk: Talk) -> tuple
             common.RUNS.rmdir()
         raise
     return trained, run, told
-
-
-def model_for_all(folder: Path, files: list[Path], options: Options, talk: Talk) -> str | None:
-    """The model for a folder of files, learnt from all of them where no run fits; None where no file can be read."""
-    records: list[Record] = []
-    for file in files:
-        try:
-            record = formats.open_record(str(file))
-        except AekitError:
-            continue  # it is told when its turn comes
-        if not records or (record.sample_shape, record.dtype) == (records[0].sample_shape, records[0].dtype):
-            records.append(record)
-        if len(records) == FILES:
-            break
-    if not records:
-        return None
-    trained, _, _ = find_model(str(folder), _joined(str(folder), records), options, talk)
-    return trained.source
-
-
-def _joined(source: str, records: list[Record]) -> Record:
-    """The rows of several records of one shape as one, in memory only as they are read."""
-    ends = np.cumsum([len(record) for record in records])
-
-    def read(start: int, stop: int) -> Array:
-        parts = []
-        for record, end in zip(records, ends, strict=True):
-            first = int(end) - len(record)
-            if first < stop and start < end:
-                rows = record.read(max(start - first, 0), min(stop, int(end)) - first)
-                parts.append(record.to_samples(np.array(rows)))
-        return np.concatenate(parts)
-
-    first = records[0]
-    shape = (int(ends[-1]), *first.sample_shape)
-    return Record(source, shape, first.dtype, read, first.kind, 1, sampling_rate=first.sampling_rate)
 
 
 def _judge(trained: TrainedModel, run: Run, record: Record, talk: Talk) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import math
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +67,6 @@ def _denoise_folder(
 ) -> dict[str, Any]:
     if options.model is not None:
         common.check_serves(common.load_model(options.model), "denoise")
-    else:
-        options = replace(options, model=blind.model_for_all(folder, inside.files, options, talk), fresh=False)
     if clean is not None:
         raise AekitError(f"{folder}: is a folder of files; --clean is told for one file, so leave it off or name one")
     outs = [Path(out) if out is not None else Path(f"{folder.resolve().name}.denoised")]
@@ -79,7 +76,10 @@ def _denoise_folder(
         noise = str(places[1]) if noise_out is not None else None
         return denoise(str(file), str(places[0]), None, noise, options, talk)
 
-    figures = over_folder(one, folder, inside, outs, "", options, talk)
+    def model_for(record: Record) -> str:
+        return blind.find_model(str(folder), record, options, talk)[0].source
+
+    figures = over_folder(one, model_for, folder, inside, outs, "", options, talk)
     return figures if noise_out is None else {**figures, "noise_out": noise_out}
 
 

@@ -5,21 +5,33 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from aekit.errors import AekitError
-from aekit.formats import FolderFiles
+from aekit.formats import FolderFiles, open_record
+from aekit.records import Array, Record
 from aekit.workflows.common import Clock, Options, Talk
 
 One = Callable[[Path, list[Path], Options, Talk], dict[str, Any]]  # a file and the places of its outputs -> figures
+ModelFor = Callable[[Record], str]  # the rows of all files -> a model's place
+FILES = 100  # of a folder, at most, that one model is trained on
 SUMMED = ("count", "flagged", "detections", "p_picks", "s_picks")
 
 
 def over_folder(
-    one: One, folder: Path, inside: FolderFiles, outs: list[Path], ending: str, options: Options, talk: Talk
+    one: One,
+    model_for: ModelFor,
+    folder: Path,
+    inside: FolderFiles,
+    outs: list[Path],
+    ending: str,
+    options: Options,
+    talk: Talk,
 ) -> dict[str, Any]:
     """Runs `one` on each file; its outputs lie under each of `outs` in the same folders, named as it is + `ending`.
 
-    The model that the first file gets is taken for all. A file that fails is told and the others go on; raises
-    AekitError at the end where there was such a file.
+    Where no model is named, the one that `model_for` finds for the rows of all files is taken for each. A file that
+    fails is told and the others go on; raises AekitError at the end where there was such a file.
     """
     clock = Clock()
     if options.report is not None:
@@ -28,6 +40,9 @@ def over_folder(
         talk.say(f"{folder}: {inside.left_out}")
     names = [Path(f"{file.relative_to(folder)}{ending}") for file in inside.files]
     _check_places(folder, names, outs, options.force)
+    if options.model is None:
+        record = _joined(folder, inside.files)
+        options = options if record is None else replace(options, model=model_for(record), fresh=False)
     said: set[str] = set()
     figures: dict[str, Any] = {"files": 0}
     failed: list[str] = []
@@ -48,7 +63,6 @@ def over_folder(
                 failed.append(str(error))
                 talk.say(f"failed: {error}")
             else:
-                options = replace(options, model=found["model"])
                 figures["files"] += 1
                 figures |= {name: figures.get(name, 0) + found[name] for name in SUMMED if name in found}
                 figures |= {"out": str(outs[0]), "model": found["model"]}
@@ -75,3 +89,33 @@ def _check_places(folder: Path, names: list[Path], outs: list[Path], force: bool
         for name in names:
             if (out / name).exists() and not force:
                 raise AekitError(f"{out / name}: exists already; name another folder, or overwrite it with --force")
+
+
+def _joined(folder: Path, files: list[Path]) -> Record | None:
+    """The rows of files of one shape as one record, in memory only as they are read; None where none can be read."""
+    records: list[Record] = []
+    for file in files:
+        try:
+            record = open_record(str(file))
+        except AekitError:
+            continue  # it is told when its turn comes
+        if not records or (record.sample_shape, record.dtype) == (records[0].sample_shape, records[0].dtype):
+            records.append(record)
+        if len(records) == FILES:
+            break
+    if len(records) < 2:
+        return records[0] if records else None
+    ends = np.cumsum([len(record) for record in records])
+
+    def read(start: int, stop: int) -> Array:
+        parts = []
+        for record, end in zip(records, ends, strict=True):
+            first = int(end) - len(record)
+            if first < stop and start < end:
+                rows = record.read(max(start - first, 0), min(stop, int(end)) - first)
+                parts.append(record.to_samples(np.array(rows)))
+        return np.concatenate(parts)
+
+    first = records[0]
+    shape = (int(ends[-1]), *first.sample_shape)
+    return Record(str(folder), shape, first.dtype, read, first.kind, 1, sampling_rate=first.sampling_rate)

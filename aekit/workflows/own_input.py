@@ -52,7 +52,7 @@ def _choose(record: Record) -> tuple[dict[str, Any], str]:
     channels, *size = record.sample_shape
     if record.by_point:
         return {}, "windows of one long series, a score for each point"
-    if record.kind == "image" and max(size) > LARGEST:
+    if record.kind == "image" and max(size) > LARGEST and min(size) >= TILE:
         return {
             "window": TILE
         }, f"pictures of {times(tuple(size))} in pieces of {TILE}x{TILE}, each scored by its worst"

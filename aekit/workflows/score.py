@@ -92,8 +92,6 @@ def score(
         raise AekitError(
             f"{trained.source}: its training did not end, so it has no calibration; finish it with --resume"
         )
-    if run.precision != trained.precision:
-        talk.say(f"calibrated in {trained.precision}, scored in {run.precision}: p-values are approximate")
     classes = common.parse_normal(normal or _known_normal(trained, record), data, record)
     anomalous = common.anomalous_rows(record, classes)
     if anomalous is not None:
@@ -119,10 +117,16 @@ def _score_folder(
         common.check_serves(common.load_model(options.model), "score")
     place = Path(out) if out is not None else Path(f"{folder.resolve().name}.scores")
 
+    def model_for(record: Record) -> str:
+        def learn() -> TrainedModel:
+            return own_input.learn(str(folder), record, None, options, talk)
+
+        return common.find_model(str(folder), record, "score", options, talk, learn)[0].source
+
     def one(file: Path, places: list[Path], options: Options, talk: Talk) -> dict[str, Any]:
         return score(str(file), str(places[0]), rule, None, normal, None, options, talk, pick_thresholds)
 
-    return over_folder(one, folder, inside, [place], ".csv", options, talk)
+    return over_folder(one, model_for, folder, inside, [place], ".csv", options, talk)
 
 
 def _score(
@@ -144,12 +148,15 @@ def _score(
     in_pieces = trained.own_input and record.kind == "image" and bool(scores.start)
     if in_pieces:
         scores = _worst_pieces(scores, len(record))
-    by_itself = trained.own_input and (is_own or in_pieces or record.by_point)
+    by_itself = is_own or in_pieces or record.by_point  # the scores of windows say nothing of those of points
     calibration = scores.score[:0] if by_itself else trained.calibration.numpy()
-    if trained.own_input:
+    is_mixed = trained.own_input or by_itself
+    if is_mixed:
         verdict = thresholds.judge_mixed(scores.score, rule, None if by_itself else calibration)
     else:
         verdict = thresholds.judge(scores.score, calibration, rule)
+    if run.precision != trained.precision and not by_itself:
+        talk.say(f"calibrated in {trained.precision}, scored in {run.precision}: p-values are approximate")
     for note in verdict.notes:
         talk.say(note)
     agreement = trained.figures.get("rank_agreement", 1.0)
@@ -172,7 +179,7 @@ def _score(
     pca: dict[str, float] = {}
     if truth is not None:
         figures |= _rounded(thresholds.anomaly_figures(scores.score, truth, verdict.flagged))
-        pca = _pca_figures(trained, scores.pca, truth, rule)
+        pca = _pca_figures(trained, scores.pca, truth, rule, is_mixed)
         figures |= {f"pca_{k}": v for k, v in pca.items()}
     ranges = (
         _ranges(verdict, scores, max(1, trained.sample_shape[-1] // inference.POINT_HOPS)) if record.by_point else {}
@@ -298,11 +305,12 @@ def _where_and_when(trained: TrainedModel, record: Record, scores: inference.Sco
 
 
 def _pca_figures(
-    trained: TrainedModel, scores: NDArray[np.float32], truth: NDArray[np.bool_], rule: str
+    trained: TrainedModel, scores: NDArray[np.float32], truth: NDArray[np.bool_], rule: str, is_mixed: bool
 ) -> dict[str, float]:
     if trained.pca_calibration is None or not len(scores):
         return {}
-    verdict = thresholds.judge(scores, trained.pca_calibration.numpy(), rule)
+    calibration = trained.pca_calibration.numpy()
+    verdict = thresholds.judge_mixed(scores, rule) if is_mixed else thresholds.judge(scores, calibration, rule)
     return _rounded(thresholds.anomaly_figures(scores, truth, verdict.flagged))
 
 

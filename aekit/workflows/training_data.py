@@ -119,7 +119,8 @@ def open_parts(
         raise AekitError(f"{record.source}: {len(raw)} row(s) to train on; at least 2 are needed, better hundreds")
     if start is None:
         kind = "series" if recipe.points is not None else record.kind  # noise has no bounds, as pictures have
-        normalisation = choose_normalisation(raw, kind, record.source, recipe.per_sample)
+        alike = False if recipe.points is not None else recipe.per_sample or None  # noise is the same in all pieces
+        normalisation = choose_normalisation(raw, kind, record.source, alike)
     else:
         normalisation = start.normalisation
         seen = Seen()
