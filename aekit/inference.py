@@ -325,7 +325,8 @@ def score_points(
     points, window = record.sample_shape[-1], trained.sample_shape[-1]
     hop = max(1, window // POINT_HOPS)
     places: list[Place] = [(slice(None), slice(s, s + window)) for s in window_starts(points, window, hop)]
-    lowest, times = np.full(points, np.inf), np.zeros(points)
+    lowest, over = np.full(points, np.inf), np.zeros(points)
+    done = 0
     maps = np.zeros((1, *record.sample_shape), np.float32)
     seen = Seen()
 
@@ -337,10 +338,11 @@ def score_points(
         for spots, (scores, values) in batches(samples, places):
             for (_, _, along), score, value in zip(spots, scores, values, strict=True):
                 lowest[along] = np.minimum(lowest[along], score)
-                times[along] += 1
+                over[along] += 1
                 maps[0, :, along] += value
-            progress(spots[-1][-1].stop)
-    maps /= times.astype(np.float32)
+            done += len(spots)
+            progress(min(points, done * hop))
+    maps /= over.astype(np.float32)
     near = uniform_filter1d(maps[0].mean(axis=0).astype(np.float64), hop)
     if on_map is not None:
         on_map(record.from_samples(maps))

@@ -104,7 +104,7 @@ class Ensemble(nn.Module):
     def kind_errors(self, x: Tensor, share: int | None = None) -> Tensor:
         """Squared error of each value by the median and by each kind, (1 + kinds, B, N); of a share of the members."""
         flat = x.flatten(1).float()
-        errors = (self.members(x)[0].float() - flat).square().unflatten(0, (len(KINDS), -1, SHARED))
+        errors = (self.members(x)[0].float() - flat).square().reshape(len(KINDS), -1, SHARED, *flat.shape)
         errors = errors.mean((1, 2)) if share is None else errors[:, :, share].mean(1)
         return torch.cat([(flat - self.median).square()[None], errors])
 
@@ -120,7 +120,7 @@ class Ensemble(nn.Module):
     @torch.no_grad()
     def agreement(self, rows: Rows) -> float:
         """Spearman's rank correlation of the scores by the two shares of the members, which learn from other rows."""
-        parts = _values(rows).split(EVALUATED)
+        parts = torch.split(_values(rows), EVALUATED)
         scores = [
             torch.cat([self._above(self.kind_errors(part, share).mean(2)).square().mean(0) for part in parts])
             for share in range(SHARED)
@@ -145,7 +145,9 @@ class Ensemble(nn.Module):
         generator = torch.Generator().manual_seed(0)
         anchors = x[torch.randperm(len(x), generator=generator)[:ANCHORS].to(x.device)]
         nearest = min(max(2, int(DENSE * len(anchors))), len(anchors))
-        lonely = torch.cat([torch.cdist(part, anchors).kthvalue(nearest, 1).values for part in x.split(EVALUATED)])
+        lonely = torch.cat(
+            [torch.cdist(part, anchors).kthvalue(nearest, 1).values for part in torch.split(x, EVALUATED)]
+        )
         self.last_errors.copy_(torch.stack([_log((x - self.median).square().mean(1)), _log(lonely), zeros(x)]))
         self.learnt[:2] = self.last_errors[:2] <= _quantiles(self.last_errors[:2], 0.5)
 
@@ -162,7 +164,7 @@ class Ensemble(nn.Module):
         if self.learnt.numel():
             mine = own & self.learnt.index_select(1, batch.row).repeat_interleave(self.of_a_kind, 0)
             # of the members that do not learn the row
-            others = (errors.detach() * ~own).unflatten(0, (len(KINDS), -1)).sum(1) * SHARED / self.of_a_kind
+            others = (errors.detach() * ~own).reshape(len(KINDS), self.of_a_kind, -1).sum(1) * SHARED / self.of_a_kind
             self.last_errors.index_copy_(1, batch.row, _log(others))
         means = (errors * mine).sum(1) / mine.sum(1).clamp_min(1)
         return {"loss": means.sum(), "error": means[-self.of_a_kind :].mean().detach()}
@@ -183,7 +185,8 @@ class Ensemble(nn.Module):
     def settle(self, train: Rows, val: Rows) -> None:
         """After the last step: the usual error of each kind and its spread, over the rows of training."""
         parts = [
-            self.kind_errors(part.view(-1, *self.sample_shape)).mean(2) for part in _values(train).split(EVALUATED)
+            self.kind_errors(part.view(-1, *self.sample_shape)).mean(2)
+            for part in torch.split(_values(train), EVALUATED)
         ]
         errors = _log(torch.cat(parts, dim=1))
         usual = _quantiles(errors, USUAL)[:, 0]
@@ -193,7 +196,7 @@ class Ensemble(nn.Module):
 def _values(rows: Rows) -> Tensor:
     """All normalised rows, (rows, N)."""
     index = torch.arange(len(rows), device=rows.x.device)
-    return torch.cat([rows.batch(part).x.flatten(1) for part in index.split(EVALUATED)])
+    return torch.cat([rows.batch(part).x.flatten(1) for part in torch.split(index, EVALUATED)])
 
 
 def _shares(row: Tensor, restarts: int) -> Tensor:

@@ -172,7 +172,7 @@ def train(
         _start_from(network, start, sample_shape)
 
     if hasattr(network, "prepare"):
-        network.prepare(parts.train.to(where))
+        network.prepare(parts.train.to(where))  # type: ignore[operator]
     run = Path(resume) if resume is not None else _new_run(recipe, data, out, force)
     keep = {
         "rows": _digest(parts, corruption),
