@@ -42,7 +42,7 @@ def test_the_newest_run_that_fits_is_taken(tmp_path: Path) -> None:
         assert f"runs/{run}" in aekit(tmp_path, "score", "x.npy", "--force").stderr
         shutil.rmtree(tmp_path / "runs" / run)
     assert len(table(tmp_path / "x.scores.csv")) == 240  # two windows a row
-    fails(tmp_path, "score", "x.npy", "--force", says="no model under runs/ fits")
+    fails(tmp_path, "embed", "x.npy", says="no model under runs/ fits")
     done = aekit(tmp_path, "score", "x.npy", "--force", "--model", "runs/short")
     assert "rows of 64 are cut into windows of 32" in done.stderr
 
@@ -60,7 +60,7 @@ def test_a_run_that_did_not_end_is_passed_over_by_score(tmp_path: Path) -> None:
 
 
 def test_the_commands_that_are_named_can_be_typed(tmp_path: Path) -> None:
-    fails(tmp_path, "score", "digits", says="`aekit train conv --data digits`, then `aekit score digits` again")
+    fails(tmp_path, "embed", "digits", says="`aekit train conv --data digits`, then `aekit embed digits` again")
 
 
 def test_columns_of_a_table_are_told_apart(tmp_path: Path) -> None:
@@ -75,8 +75,8 @@ def test_columns_of_a_table_are_told_apart(tmp_path: Path) -> None:
     assert (tmp_path / "abc.scores.csv").read_text() == (tmp_path / "cba.scores.csv").read_text()
     fails(tmp_path, "denoise", "cba.csv", "--model", "runs/abc", says="its columns are c, b, a, the model")
     fails(tmp_path, "score", "abd.csv", "--model", "runs/abc", says="its columns are a, b, d, the model")
-    fails(tmp_path, "score", "abd.csv", says="no model under runs/ fits")
-    fails(tmp_path, "score", "series.npy", says="no model under runs/ fits")
+    fails(tmp_path, "embed", "abd.csv", says="no model under runs/ fits")
+    fails(tmp_path, "embed", "series.npy", says="no model under runs/ fits")
 
 
 def test_a_run_without_a_model_says_how_to_get_one(tmp_path: Path) -> None:
