@@ -341,11 +341,11 @@ def test_a_run_with_labels_goes_on_and_serves_its_file(tmp_path: Path) -> None:
 def test_of_many_rows_some_are_learnt_and_all_are_scored_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training_data, "MOST_ROWS", 120)
+    monkeypatch.setattr(training_data, "MOST_ROWS", 128)
     x = columns(500)
     write_table(tmp_path / "t.csv", x)
     done = aekit(tmp_path, "score", "t.csv", "--json")
-    assert "120 of 500 rows, taken all over the file, are enough to learn from" in done.stderr
+    assert "128 of 500 rows, taken all over the file, are enough to learn from" in done.stderr
     assert [int(row["row"]) for row in table(tmp_path / "t.scores.csv")] == list(range(500))
     assert highest(tmp_path / "t.scores.csv") == FAR
     order = np.random.default_rng(0).permutation(500)
@@ -356,14 +356,14 @@ def test_of_many_rows_some_are_learnt_and_all_are_scored_in_order(
 
 
 def test_rows_to_learn_from_are_bounded_by_their_values_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_data, "MOST_VALUES", 40 * 64)
+    monkeypatch.setattr(training_data, "MOST_VALUES", 48 * 64)
     told: list[str] = []
     record = training_data._enough(record_of(waves(200), labels=np.arange(200)), Talk(told.append))
-    assert len(record) == 40
-    assert "40 of 200 rows" in told[0]
+    assert len(record) == 48
+    assert "48 of 200 rows" in told[0]
     assert record.labels is not None
     assert record.labels.max() > 150
-    np.testing.assert_array_equal(np.array(record.read(0, 40)), waves(200)[record.labels])
+    np.testing.assert_array_equal(np.array(record.read(0, 48)), waves(200)[record.labels])
     few = record_of(waves(40))
     assert training_data._enough(few, Talk(told.append)) is few
     assert len(told) == 1

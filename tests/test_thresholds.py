@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from aekit.errors import UsageError
-from aekit.thresholds import Rule, anomaly_figures, fit_tail, judge, p_values, parse_rule
+from aekit.thresholds import FEWEST, Rule, anomaly_figures, fit_tail, judge, judge_mixed, p_values, parse_rule
 
 Floats = NDArray[np.float64]
 
@@ -314,6 +314,86 @@ def test_fpr_with_too_few_rows_extrapolates_or_flags_none() -> None:
     none = judge([100.0], rng.gamma(3, 1, 10), "fpr=0.01")
     assert none.threshold == math.inf
     assert none.notes[1] == "fpr=0.01 needs 99 calibration rows to flag any"
+
+
+# where no row is known to be normal
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("count", [0, 1, 2, FEWEST - 1, FEWEST, 300])
+def test_a_verdict_without_normal_rows_is_a_threshold_too(rule: str, count: int) -> None:
+    scores = mixture(np.random.default_rng(0), count, 0.1, 8)[0]
+    verdict = judge_mixed(scores, rule)
+    assert (verdict.flagged == (scores > verdict.threshold)).all()
+    assert verdict.p_values.shape == verdict.flagged.shape == (count,)
+    assert ((verdict.p_values >= 0) & (verdict.p_values <= 1)).all()
+    assert verdict.rule == rule
+    assert verdict.extended
+    assert bool(verdict.notes) == (count > 0)
+    assert all(note and "\n" not in note for note in verdict.notes)
+    order = np.random.default_rng(1).permutation(count)
+    assert (judge_mixed(scores[order], rule).flagged == verdict.flagged[order]).all()
+
+
+def test_fixed_rules_take_their_threshold_from_all_scores() -> None:
+    scores = mixture(np.random.default_rng(0), 300, 0.1, 8)[0]
+    spread = np.median(np.abs(scores - np.median(scores)))
+    for rule, threshold in {
+        "quantile=0.9": np.quantile(scores, 0.9),
+        "mad=3": np.median(scores) + 3 * 1.4826 * spread,
+        "mean+2std": scores.mean() + 2 * scores.std(),
+        "4.5": 4.5,
+    }.items():
+        assert judge_mixed(scores, rule).threshold == pytest.approx(threshold)
+        assert judge_mixed(scores[:5], rule, among=scores).threshold == pytest.approx(threshold)
+
+
+def test_auto_finds_a_tenth_of_anomalies_without_normal_rows() -> None:
+    scores, anomalous = mixture(np.random.default_rng(0), 300, 0.1, 8)
+    verdict = judge_mixed(scores)
+    assert (verdict.flagged == anomalous).mean() > 0.99
+    assert verdict.notes[0].startswith("no row is known to be normal: p-values come from the lowest ")
+    share = float(verdict.notes[0].rpartition(" make ")[2].partition("%")[0])
+    assert share == pytest.approx(10, abs=5)
+
+
+def test_fewer_samples_are_flagged_by_a_fixed_p_unless_others_tell_the_share() -> None:
+    scores = np.concatenate([np.random.default_rng(0).lognormal(0, 0.3, FEWEST - 2), [1e3]])
+    few = judge_mixed(scores)
+    assert few.flagged.tolist() == [False] * (FEWEST - 2) + [True]
+    assert few.notes[1] == "fewer than 20 samples do not tell the share of anomalies: flagged where p <= 0.01"
+    assert len(judge_mixed(np.append(scores, 1.0)).notes) == 1
+    told = judge_mixed([1.0, 1e3], among=np.random.default_rng(0).lognormal(0, 0.3, 300))
+    assert told.flagged.tolist() == [False, True]
+    assert len(told.notes) == 1
+
+
+def test_fpr_without_normal_rows_flags_p_values_up_to_it() -> None:
+    scores = mixture(np.random.default_rng(0), 1000, 0.0, 0)[0]
+    for rate in (0.01, 0.1, 0.3):
+        verdict = judge_mixed(scores, f"fpr={rate}")
+        assert (verdict.flagged == (verdict.p_values <= rate)).all()
+        assert verdict.flagged.mean() == pytest.approx(rate, rel=0.6)
+
+
+def test_fdr_without_normal_rows_is_benjamini_hochbergs_and_says_what_auto_would_flag() -> None:
+    scores = mixture(np.random.default_rng(0), 300, 0.1, 6)[0]
+    verdict = judge_mixed(scores, "fdr=0.1")
+    ordered = np.sort(verdict.p_values)
+    passed = np.flatnonzero(ordered <= 0.1 * np.arange(1, 301) / 300)
+    assert verdict.flagged.sum() == passed[-1] + 1
+    nothing = judge_mixed(scores, "fdr=1e-30")
+    assert not nothing.flagged.any()
+    assert nothing.threshold == math.inf
+    auto = judge_mixed(scores).flagged.sum()
+    assert nothing.notes[1] == (f"nothing is flagged: the smallest p is {ordered[0]:.2g}; auto would flag {auto}")
+
+
+def test_scores_that_are_no_numbers_are_refused_without_normal_rows_too() -> None:
+    with pytest.raises(ValueError, match="scores must be one finite number"):
+        judge_mixed([1.0, math.nan])
+    with pytest.raises(UsageError, match="not a rule"):
+        judge_mixed([1.0, 2.0], "best")
 
 
 # figures

@@ -238,12 +238,13 @@ def _only_normal(record: Record, normal: tuple[str, ...] | None, talk: Talk) -> 
 
 
 def _enough(record: Record, talk: Talk) -> Record:
-    """So many rows, taken all over the file, that they fit in memory, as a record in memory; all where they do."""
+    """About so many rows, taken all over the file, that they fit in memory, as a record in memory; all where they do."""
     rows = min(MOST_ROWS, max(1, MOST_VALUES // record.values_per_row))
     if len(record) <= rows:
         return record
-    talk.say(f"{record.source}: {rows:,} of {len(record):,} rows, taken all over the file, are enough to learn from")
     samples, labels, _ = common.some_rows(record, rows)
+    taken = f"{len(samples):,} of {len(record):,} rows"
+    talk.say(f"{record.source}: {taken}, taken all over the file, are enough to learn from")
     array = record.from_samples(samples)
     return replace(
         record, shape=array.shape, read=lambda i, j: array[i:j], labels=labels, target=None, picks=None, recorded=None
@@ -302,10 +303,9 @@ def _crops(record: Record, window: object, most: int, talk: Talk) -> Record:
     record = replace(record, target=None, picks=None)
     rows = max(1, most // math.prod(size))
     if rows < len(record):
-        talk.say(
-            f"{record.source}: {rows:,} of {len(record):,} rows, taken all over the file, are enough to learn from"
-        )
         samples, labels, _ = common.some_rows(record, rows)
+        taken = f"{len(samples):,} of {len(record):,} rows"
+        talk.say(f"{record.source}: {taken}, taken all over the file, are enough to learn from")
         record = replace(
             record, shape=samples.shape, read=lambda i, j: samples[i:j], channel_axis=1, labels=labels, recorded=None
         )
