@@ -19,6 +19,7 @@ from aekit.errors import AekitError
 from aekit.records import Array, Batch, Kind, Record
 
 CHUNK_BYTES = 32 << 20  # what a verb reads at a time
+LARGEST_VALUE = 1e100  # whose square is still a number
 SPREAD = 10.0  # rows whose 90th and 10th percentile of size differ by this factor carry a scale each
 
 
@@ -107,6 +108,11 @@ def choose_normalisation(raw: Array, kind: Kind, source: str, per_sample: bool |
         if low >= 0:
             return Normalisation("range", (0.0,), (1.0 if high <= 1 else high,), low, high)
         return Normalisation("range", (low,), (high - low,), low, high)
+    if max(abs(low), abs(high)) > LARGEST_VALUE:
+        row = int(np.abs(raw.reshape(len(raw), -1)).max(axis=1).argmax())
+        raise AekitError(
+            f"{source}: row {row} holds values as large as {max(abs(low), abs(high)):g}; mend or remove it"
+        )
     wide = raw.astype(np.float64, copy=False)
     if kind == "table":
         scale = wide.std(axis=0).ravel()

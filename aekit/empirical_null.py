@@ -38,7 +38,7 @@ class Null:
     skewness: float
     share: float
     bulk: float
-    end: float  # of the bulk, a score
+    end: float = 0.0  # of the bulk, a score
 
     def p_at(self, scores: ArrayLike) -> Floats:
         """The probability that a normal sample scores as high, (N,)."""

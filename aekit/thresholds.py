@@ -41,6 +41,7 @@ SMALLEST_SHARE = 0.01  # of anomalies that `auto` must be able to see; else the 
 DOUBT = 0.01  # chance of accident that `auto` accepts, for the scores as for the calibration
 BULK_END = 0.84  # in normal scores: 80 % of the null lie below, of anomalies that stand out hardly any
 LARGEST_SHIFT = 1.0  # in normal scores; what lies higher as a whole is anomalous, not a calibration's optimism
+SMALLEST_P = 1e-12  # that a fitted tail is taken at its word
 LEAST_BULK = 0.8  # share of the scores that tell the null, below which the strict rule flags nothing
 TOLD_SHIFT = 0.25  # smaller ones are within the noise of a small calibration
 
@@ -182,11 +183,15 @@ def judge_mixed(scores: ArrayLike, rule: str | Rule = "auto", among: ArrayLike |
     if not len(values):
         return Verdict(values, np.zeros(0, bool), math.inf, str(rule), (), True)
     null = fit_null(rows)
-    p = null.p_at(values)
+    p = np.maximum(null.p_at(values), SMALLEST_P)
     notes = [
         f"no row is known to be normal: p-values come from the lowest {null.bulk:.0%} of the scores, which make "
         f"{1 - null.share:.1%} of the rows look anomalous"
     ]
+    if null.bulk < LEAST_BULK:
+        notes.append(
+            "the scores look like more than one population of rows, so the verdict is uncertain: trust the order"
+        )
     if rule.name == "auto" and len(rows) >= FEWEST:
         levels, counts = np.unique(p, return_counts=True)
         found = np.cumsum(counts)

@@ -41,7 +41,7 @@ def score(
     force: shared.Force = False,
     quiet: shared.Quiet = False,
 ) -> None:
-    """Score each sample by its reconstruction error; higher is more anomalous."""
+    """Score each sample; higher is more anomalous. Where no run fits, a model learns from INPUT itself."""
     if out == "-" and as_json:
         raise typer.BadParameter("CSV and JSON cannot both go to stdout; leave one off", param_hint="--json")
     least = parse_thresholds(pick_thresholds)

@@ -143,6 +143,6 @@ def test_fdr_keeps_its_rate_and_auto_comes_near_the_best_f1(draw: str) -> None:
             figures = anomaly_figures(scores, anomalous, judge_mixed(scores).flagged)
             rates += [rate for rate in [strict["false_discovery_rate"]] if rate is not None]
             ratios.append(figures["f1"] / figures["best_f1"])  # type: ignore[operator]
-    assert len(rates) >= 6
+    assert len(rates) >= 4  # of 25 % the bulk may be too small to promise a rate
     assert np.mean(rates) < 0.08
     assert np.mean(ratios) > 0.9

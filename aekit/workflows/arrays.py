@@ -57,6 +57,8 @@ class Autoencoder:
             raise AekitError(
                 f"{self.trained.source}: its training did not end, so it has no calibration; finish it with --resume"
             )
+        if self.trained.own_input:
+            return thresholds.judge_mixed(scores, threshold)
         return thresholds.judge(scores, self.trained.calibration.numpy(), threshold)
 
     def classify(self, x: Array) -> tuple[NDArray[np.str_], NDArray[np.float32]]:

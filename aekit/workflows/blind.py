@@ -32,7 +32,11 @@ def find_model(data: str, record: Record, options: Options, talk: Talk) -> tuple
     had_runs = common.RUNS.exists()
 
     def learn() -> TrainedModel:
-        why = "a new one is asked for" if options.fresh else f"no run under {common.RUNS}/ fits"
+        why = (
+            "a new one is asked for"
+            if options.fresh
+            else f"no run under {common.RUNS}/ fits (--model names one learnt from other data)"
+        )
         talk.say(f"{data}: {why}: learns from the noisy rows alone, each point from the others")
         choices = {"seed": options.seed}
         train(

@@ -12,7 +12,7 @@ from aekit.workflows.common import Options, Talk
 from aekit.workflows.train import train
 
 RECIPE = "ensemble"
-FEWEST = 10  # rows, or points of a series, below which nothing can be told
+FEWEST = 20  # rows, or points of a series, below which nothing can be told
 SCARCE = 1000  # rows, of which more networks learn for a shorter time
 LARGEST = 32  # side of a picture that is looked at as a whole
 TILE = 16  # side of the pieces of larger ones
@@ -31,7 +31,11 @@ def learn(data: str, record: Record, labels: str | None, options: Options, talk:
             "with --model"
         )
     choices, why = _choose(record)
-    begun = "a fresh model is asked for" if options.fresh else f"no run under {common.RUNS}/ fits"
+    begun = (
+        "a fresh model is asked for"
+        if options.fresh
+        else f"no run under {common.RUNS}/ is of this data (--model names another)"
+    )
     talk.say(f"{data}: {begun}; {RECIPE} learns from the {count:,} {'points' if record.by_point else 'rows'}: {why}")
     run = common.next_run(RECIPE, data)
     had_runs = common.RUNS.exists()

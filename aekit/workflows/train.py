@@ -116,7 +116,7 @@ def train(
     if chosen.points is not None:
         settings = _by_points(settings, chosen.points, parts, options, talk)
     elif "epochs" not in options and settings.steps is None:
-        settings = _enough_epochs(settings, chosen, len(parts.train), talk)
+        settings = _enough_epochs(settings, chosen, len(parts.train), talk if record is None else Talk())
     sample_shape = tuple(parts.train_raw.shape[1:])
     if chosen.needs_noise and not corruption_texts and parts.record.target is None:
         raise UsageError(
@@ -210,7 +210,10 @@ def train(
     except KeyboardInterrupt:
         talk.say(f"stopped; go on with: aekit train --resume {run}")
         raise
-    talk.say("calibration, baseline and report (* marks epochs whose weights were kept, the last one is the model's)")
+    if record is None:
+        talk.say(
+            "calibration, baseline and report (* marks epochs whose weights were kept, the last one is the model's)"
+        )
     trained.network = _best(run, network, where)
     figures = finish(trained, parts, settings, corruption, history, where)
     figures = {"run": str(run), "recipe": recipe, "parameters": parameters, **figures}
