@@ -237,7 +237,7 @@ def _only_normal(record: Record, normal: tuple[str, ...] | None, talk: Talk) -> 
 
 
 def _enough(record: Record, talk: Talk) -> Record:
-    """About so many rows, taken all over the file, that they fit in memory, as a record in memory; all where they do."""
+    """About so many rows, taken all over the file, that they fit in memory, as a record there; all where they do."""
     rows = min(MOST_ROWS, max(1, MOST_VALUES // record.values_per_row))
     if len(record) <= rows:
         return record
