@@ -245,6 +245,7 @@ def test_bytes_of_pictures_are_scored() -> None:
     assert trained.normalisation.output == "sigmoid"
     network = network_of(trained)
     assert (network.median.min(), network.median.max()) == (0, 1)
+    assert all(bias.isfinite().all() for bias in network.biases)
     x_hat = network(values).x_hat
     assert x_hat.shape == values.shape == (200, 1, 8, 8)
     assert (x_hat >= 0).all()

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from program import aekit, contents, fails, result, table, waves
+from scipy.ndimage import uniform_filter1d
 from scipy.stats import spearmanr
 
 from aekit import checkpoint
@@ -211,7 +213,27 @@ def test_a_series_by_point_gets_a_score_per_point_and_ranges(tmp_path: Path) -> 
         assert not inside[start : end + 1].any()
         inside[start : end + 1] = True
     assert not flagged[~inside].any()
+    far, near = plainly_by_point(tmp_path / "runs/ensemble-ecg-1", value.round(5))
+    np.testing.assert_allclose(scores_in(tmp_path / "ecg.scores.csv"), np.sqrt(far * near), rtol=1e-3)
     assert len(table(tmp_path / "map.csv")) == points
+
+
+@torch.inference_mode()
+def plainly_by_point(run: Path, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each point the mean score of the windows over it, and its own mean error in them, smoothed."""
+    trained = checkpoint.load(run / "model.safetensors")
+    window = trained.sample_shape[-1]
+    hop, last = window // 8, len(value) - window
+    scores: list[list[float]] = [[] for _ in value]
+    errors: list[list[float]] = [[] for _ in value]
+    for start in sorted({*range(0, last + 1, hop), last}):
+        x, _, _ = trained.normalisation.apply(torch.from_numpy(value[None, None, start : start + window]))
+        score, error = trained.network.score(x)  # type: ignore[operator]
+        for point in range(window):
+            scores[start + point].append(float(score))
+            errors[start + point].append(float(error[0, 0, point]))
+    near = uniform_filter1d(np.array([np.mean(of_point) for of_point in errors]), hop)
+    return np.array([np.mean(of_point) for of_point in scores]), near
 
 
 def test_ten_points_are_enough(tmp_path: Path) -> None:
