@@ -38,7 +38,6 @@ class Null:
     skewness: float
     share: float
     bulk: float
-    end: float = 0.0  # of the bulk, a score
 
     def p_at(self, scores: ArrayLike) -> Floats:
         """The probability that a normal sample scores as high, (N,)."""
@@ -72,11 +71,11 @@ def fit_null(scores: ArrayLike) -> Null:
         relative = _distance(expected) / max(DISTANCE, DISTANCE_OF_MANY * len(inside))
         if relative < closest:
             share = min(1.0, len(inside) / (above - below) / len(ordered))
-            best, closest = Null(location, scale, skewness, share, bulk, float(np.exp(high))), relative
+            best, closest = Null(location, scale, skewness, share, bulk), relative
         if relative <= 1:
             break
     if best is None:  # equal scores
-        return Null(float(ordered[len(ordered) // 2]), max(1e-12, 1e-6 * abs(float(ordered[-1]))), 0.0, 1.0, 1.0, 0.0)
+        return Null(float(ordered[len(ordered) // 2]), max(1e-12, 1e-6 * abs(float(ordered[-1]))), 0.0, 1.0, 1.0)
     return best
 
 

@@ -41,6 +41,8 @@ SMALLEST_SHARE = 0.01  # of anomalies that `auto` must be able to see; else the 
 DOUBT = 0.01  # chance of accident that `auto` accepts, for the scores as for the calibration
 BULK_END = 0.84  # in normal scores: 80 % of the null lie below, of anomalies that stand out hardly any
 LARGEST_SHIFT = 1.0  # in normal scores; what lies higher as a whole is anomalous, not a calibration's optimism
+LEAST_ODD = 0.2  # p above which no sample is flagged, whatever lies beyond
+WIDER = 2.0  # times more normal samples may lie beyond a score than a fitted tail says
 SMALLEST_P = 1e-12  # that a fitted tail is taken at its word
 LEAST_BULK = 0.8  # share of the scores that tell the null, below which the strict rule flags nothing
 TOLD_SHIFT = 0.25  # smaller ones are within the noise of a small calibration
@@ -196,8 +198,8 @@ def judge_mixed(scores: ArrayLike, rule: str | Rule = "auto", among: ArrayLike |
         levels, counts = np.unique(p, return_counts=True)
         found = np.cumsum(counts)
         gain = found - 2 * null.share * len(p) * levels  # local false discovery rate below one half
-        told_by = max(1, int(null.bulk * len(rows)))
-        gain[~_no_accident(found, levels, len(p), told_by) | (levels > null.p_at([null.end])[0])] = 0
+        by_chance = special.gammainc(found, WIDER * len(p) * levels)  # P(Poisson >= found)
+        gain[(by_chance > DOUBT) | (levels > LEAST_ODD)] = 0
         best = int(np.argmax(gain))
         verdict = _up_to(float(levels[best]) if gain[best] > 0 else None, values, p, rule, (), True)
     elif rule.name == "fdr":

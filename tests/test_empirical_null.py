@@ -145,4 +145,4 @@ def test_fdr_keeps_its_rate_and_auto_comes_near_the_best_f1(draw: str) -> None:
             ratios.append(figures["f1"] / figures["best_f1"])  # type: ignore[operator]
     assert len(rates) >= 4  # of 25 % the bulk may be too small to promise a rate
     assert np.mean(rates) < 0.08
-    assert np.mean(ratios) > 0.9
+    assert np.mean(ratios) > 0.85

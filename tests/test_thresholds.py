@@ -351,7 +351,7 @@ def test_fixed_rules_take_their_threshold_from_all_scores() -> None:
 def test_auto_finds_a_tenth_of_anomalies_without_normal_rows() -> None:
     scores, anomalous = mixture(np.random.default_rng(0), 300, 0.1, 8)
     verdict = judge_mixed(scores)
-    assert (verdict.flagged == anomalous).mean() > 0.99
+    assert (verdict.flagged == anomalous).mean() > 0.98
     assert verdict.notes[0].startswith("no row is known to be normal: p-values come from the lowest ")
     share = float(verdict.notes[0].rpartition(" make ")[2].partition("%")[0])
     assert share == pytest.approx(10, abs=5)

@@ -12,7 +12,7 @@ from aekit.workflows.common import Options, Talk
 from aekit.workflows.train import train
 
 RECIPE = "ensemble"
-FEWEST = 20  # rows, or points of a series, below which nothing can be told
+FEWEST = 10  # rows, or points of a series, below which nothing can be told
 SCARCE = 1000  # rows, of which more networks learn for a shorter time
 LARGEST = 32  # side of a picture that is looked at as a whole
 TILE = 16  # side of the pieces of larger ones
