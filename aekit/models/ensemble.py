@@ -35,7 +35,7 @@ BEYOND = 2.5  # spreads above the usual error up to which a row is like those le
 USUAL, LOW, BELOW = 0.4, 0.1, 0.16  # quantiles of errors: the usual one; those that tell the spread
 MOST_FOR_QUANTILES = 1 << 12
 EDGE = 0.02  # from 0 and 1, for a median that a sigmoid is to give back
-EVALUATED = 2000  # rows at a time
+EVALUATED = 500  # rows at a time
 
 
 class Ensemble(nn.Module):

@@ -23,7 +23,7 @@ from aekit.windows import channels_alone, tiles, window_starts, windows_of
 from aekit.workflows import common
 from aekit.workflows.common import Talk
 
-MOST_ROWS, MOST_VALUES = 100_000, 1 << 26  # of the input, where a model learns from what it is used on
+MOST_ROWS, MOST_VALUES = 100_000, 1 << 24  # of the input, where a model learns from what it is used on
 HELD_OUT_ROWS = 3000  # at most, where no --val is given
 LONGEST_SERIES = 8192  # longer ones are cut into windows
 POINT_WINDOWS = 100  # that a single series, whose rows are points, has room for side by side, unless they get too short
