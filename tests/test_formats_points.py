@@ -177,7 +177,8 @@ def test_a_series_is_trained_on_in_windows_and_written_back(tmp_path: Path) -> N
     assert back[0] == "timestamp,value,is_anomaly"
     assert "tells steps of 300 s" in result(tmp_path, "info", "s.csv")["read_as"]
     assert result(tmp_path, "info", "s.csv")["labels"] == "0 (399), 1 (1)"
-    windows = windows_of(open_record(tmp_path / "s.csv"), (1, 100), 50)
+    places = [(slice(start, start + 100),) for start in range(0, 301, 50)]
+    windows = windows_of(open_record(tmp_path / "s.csv"), (1, 100), places)
     assert (windows.shape, windows.by_point, windows.point_labels) == ((7, 1, 100), False, None)
 
 

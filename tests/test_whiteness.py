@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from aekit.batches import Rows
 from aekit.models import build
 from aekit.models.blindspot import Foresight, Guess, surest_error
 from aekit.whiteness import Evidence, evidence, joined
@@ -54,5 +55,6 @@ def test_sigma_is_settled_by_what_is_left_and_never_raised() -> None:
     with torch.no_grad():
         model.level[0], model.level[1] = 3.0, -3.0  # type: ignore[index, operator]
     low = model.sigma[1].item()  # type: ignore[index, union-attr]
-    model.settle(x)  # type: ignore[operator]
+    rows = Rows(x, None, torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
+    model.settle(rows, rows)  # type: ignore[operator]
     assert model.sigma.detach().flatten().tolist() == pytest.approx([left, low], rel=1e-3)  # type: ignore[operator, union-attr]

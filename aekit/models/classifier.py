@@ -65,6 +65,6 @@ def _keep_what_encodes(body: nn.Module, sample_shape: tuple[int, ...]) -> int:
     for hook in hooks:
         hook.remove()
     for name, child in list(body.named_children()):
-        if used.isdisjoint(child.modules()):
+        if used.isdisjoint(child.modules()) and not isinstance(child, nn.ParameterList):  # which is never called
             delattr(body, name)
     return z.shape[1]
