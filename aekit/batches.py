@@ -1,8 +1,9 @@
 """Records -> normalised batches, and the way back to the file's units.
 
 Normalisation is chosen from the data, stored in the model and undone on the way out. Images become 0..1; series and
-tables become units of their standard deviation. Series whose rows differ in size by an order of magnitude carry a
-scale each, since one scale would leave most of them invisible; a recipe may ask for that too.
+tables become units of their standard deviation, but for columns of nothing but 0 and 1, words among them, in which
+rare values would outweigh all else. Series whose rows differ in size by an order of magnitude carry a scale each, since
+one scale would leave most of them invisible; a recipe may ask for that too.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from aekit.records import Array, Batch, Kind, Record
 
 CHUNK_BYTES = 32 << 20  # what a verb reads at a time
 LARGEST_VALUE = 1e100  # whose square is still a number
+FLAG = 2**0.5  # scale of a column of 0 and 1: rows of different words then lie a standard deviation apart
 SPREAD = 10.0  # rows whose 90th and 10th percentile of size differ by this factor carry a scale each
 
 
@@ -49,7 +51,10 @@ class Normalisation:
             return f"values {self.offset[0]:g} to {self.offset[0] + self.scale[0]:g} become 0 to 1"
         per = {"all": "", "channel": " of each channel", "column": " of each column"}[self.per]
         if self.kind == "standard":
-            return f"values become multiples of the standard deviation{per}, mean taken off"
+            flags = (
+                ", words and columns of 0 and 1 of a fixed one" if self.per == "column" and FLAG in self.scale else ""
+            )
+            return f"values become multiples of the standard deviation{per}{flags}, mean taken off"
         return "each row is divided by its own standard deviation, mean taken off"
 
     def apply(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -116,6 +121,7 @@ def choose_normalisation(raw: Array, kind: Kind, source: str, per_sample: bool |
     wide = raw.astype(np.float64, copy=False)
     if kind == "table":
         scale = wide.std(axis=0).ravel()
+        scale[((wide == 0) | (wide == 1)).all(axis=0).ravel()] = FLAG
         scale[scale == 0] = 1.0  # a constant column stays as it is
         return Normalisation("standard", _floats(wide.mean(axis=0).ravel()), _floats(scale), low, high, "column")
     sizes = wide.reshape(len(wide), wide.shape[1], -1).std(axis=2).max(axis=1)
@@ -161,7 +167,8 @@ def check_finite(rows: Array, start: int, record: Record) -> None:
     what = "NaN" if np.isnan(rows[(row, *place)]) else "infinity"
     where = f"column {record.columns[place[-1]]}" if record.columns else f"value {', '.join(map(str, place))}"
     if record.by_point:
-        where = f"point {place[0]}" + (f", {where}" if record.columns else "")
+        along = place[-1] if record.channel_axis == 1 else place[0]
+        where = f"point {along}" + (f", {where}" if record.columns else "")
     raise AekitError(
         f"{record.source}: row {start + row}, {where} is {what} ({int(bad.any(axis=tuple(range(1, bad.ndim))).sum())} "
         f"such rows in this part); remove those rows or fill in the values, as aekit denoise --mask nan does"

@@ -171,3 +171,4 @@ class Phase:
     every: int = 1  # it runs in each `every`-th step
     pace: float = 1.0  # its learning rate over the run's
     after: Callable[[], object] = lambda: None  # run when they have moved
+    after_every: int = 1  # in each `after_every`-th step of the run

@@ -52,7 +52,7 @@ class Record:
     target: "Record | None" = None  # paired data: the clean counterpart of each row
     picks: NDArray[np.int64] | None = None  # (rows, 2), the points at which P and S arrive; -1 where there is none
     recorded: Recorded | None = None
-    by_point: bool = False  # its one row, (1, T) or (1, T, C), is a table whose rows are points in time
+    by_point: bool = False  # its one row is a single series, whose points are judged each by itself
     point_labels: Array | None = None  # (T,), the labels of such a row
     notes: tuple[str, ...] = ()  # what the reader found out or left out, for the user
     header: object = None

@@ -41,8 +41,7 @@ SMALLEST_SHARE = 0.01  # of anomalies that `auto` must be able to see; else the 
 DOUBT = 0.01  # chance of accident that `auto` accepts, for the scores as for the calibration
 BULK_END = 0.84  # in normal scores: 80 % of the null lie below, of anomalies that stand out hardly any
 LARGEST_SHIFT = 1.0  # in normal scores; what lies higher as a whole is anomalous, not a calibration's optimism
-LEAST_ODD = 0.2  # p above which no sample is flagged, whatever lies beyond
-WIDER = 2.0  # times more normal samples may lie beyond a score than a fitted tail says
+WIDER = 1.1  # times the spread of normal scores, in normal scores, may be what a fitted tail says
 SMALLEST_P = 1e-12  # that a fitted tail is taken at its word
 LEAST_BULK = 0.8  # share of the scores that tell the null, below which the strict rule flags nothing
 TOLD_SHIFT = 0.25  # smaller ones are within the noise of a small calibration
@@ -198,10 +197,16 @@ def judge_mixed(scores: ArrayLike, rule: str | Rule = "auto", among: ArrayLike |
         levels, counts = np.unique(p, return_counts=True)
         found = np.cumsum(counts)
         gain = found - 2 * null.share * len(p) * levels  # local false discovery rate below one half
-        by_chance = special.gammainc(found, WIDER * len(p) * levels)  # P(Poisson >= found)
-        gain[(by_chance > DOUBT) | (levels > LEAST_ODD)] = 0
+        usual = len(p) * special.ndtr(special.ndtri(levels) / WIDER)
+        gain[special.gammainc(found, usual) > DOUBT] = 0  # P(Poisson >= found)
         best = int(np.argmax(gain))
-        verdict = _up_to(float(levels[best]) if gain[best] > 0 else None, values, p, rule, (), True)
+        is_most = among is None and 2 * found[best] > len(p)
+        if gain[best] > 0 and is_most:
+            notes.append(
+                "nothing is flagged: more than half of the samples would be, and no rule can tell which half is "
+                "normal; quantile=0.95, say, flags the highest scores"
+            )
+        verdict = _up_to(float(levels[best]) if gain[best] > 0 and not is_most else None, values, p, rule, (), True)
     elif rule.name == "fdr":
         is_told = null.bulk >= LEAST_BULK
         verdict = _up_to(_step_up(p, rule.value) if is_told else None, values, p, rule, (), True)
@@ -220,8 +225,8 @@ def judge_mixed(scores: ArrayLike, rule: str | Rule = "auto", among: ArrayLike |
         verdict = _up_to(float(p[flagged].max()) if flagged.any() else None, values, p, rule, (), True)
     else:
         verdict = replace(_fixed(values, np.sort(rows), rule), p_values=p, extended=True)
-    if 2 * np.count_nonzero(verdict.flagged) > len(values) > 1:
-        notes.append("more than half of the samples are flagged: no rule can tell which half is normal")
+    if among is not None and 2 * np.count_nonzero(verdict.flagged) > len(values) > 1:
+        notes.append("more than half of the samples are flagged: most are anomalous, or unlike the rows learnt from")
     return replace(verdict, notes=(*notes, *verdict.notes), null=null)
 
 

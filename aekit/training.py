@@ -151,6 +151,14 @@ def fit(
         )
 
 
+Due = tuple[bool, bool]  # whether a phase moves its parameters in a step, and what comes after is run
+
+
+def _due(phase: Phase, number: int) -> Due:
+    moves = number % phase.every == 0
+    return moves, moves and (number + 1) % phase.after_every == 0
+
+
 class _Step:
     """One step of training over fixed tensors, so that on CUDA a graph can be replayed: one for each combination of
     phases that falls due. What is logged is summed on the device and fetched once an epoch."""
@@ -165,7 +173,7 @@ class _Step:
         self.seeds = [seed for name, seed in model.named_buffers() if name.rpartition(".")[2] == "seed"]
         self.sums: dict[str, Tensor] = {}
         self.counts: Counter[str] = Counter()
-        self.graphs: dict[tuple[bool, ...], Graphed] = {}
+        self.graphs: dict[tuple[Due, ...], Graphed] = {}
         self.told: set[str] = set()
 
     def __call__(self, index: Tensor, number: int, progress: float) -> None:
@@ -173,7 +181,7 @@ class _Step:
         self._seed(mix(self.settings.seed, 1, number))
         warmup = self.settings.beta_warmup
         self.beta.fill_(self.settings.beta * (min(1.0, progress / warmup) if warmup else 1.0))
-        due = tuple(number % phase.every == 0 for phase in self.phases)
+        due = tuple(_due(phase, number) for phase in self.phases)
         for phase, movers in zip(self.phases, self.optimisers, strict=True):
             for optimiser in movers:
                 rate = phase.pace * self.settings.lr * _schedule(self.settings, progress)
@@ -181,13 +189,13 @@ class _Step:
         if due not in self.graphs:
             self.graphs[due] = Graphed(partial(self._run, due), self.device, [self.noise])
         self.graphs[due](index)
-        self.counts.update(phase.name for phase, is_due in zip(self.phases, due, strict=True) if is_due)
+        self.counts.update(phase.name for phase, (moves, _) in zip(self.phases, due, strict=True) if moves)
 
-    def _run(self, due: Sequence[bool], index: Tensor) -> None:
+    def _run(self, due: Sequence[Due], index: Tensor) -> None:
         batch = self.train.batch(index)
         batch = corrupt(batch, self.corruption, self.noise, self.train.unit is not None)
-        for phase, movers, is_due in zip(self.phases, self.optimisers, due, strict=True):
-            if not is_due:
+        for phase, movers, (moves, settles) in zip(self.phases, self.optimisers, due, strict=True):
+            if not moves:
                 continue
             for parameter in phase.parameters:
                 parameter.grad = None
@@ -198,7 +206,8 @@ class _Step:
                 clip_grad_norm_(phase.parameters, self.settings.clip)
             for optimiser in movers:
                 optimiser.step()
-            phase.after()
+            if settles:
+                phase.after()
             for name, value in losses.items():
                 key = name if len(self.phases) == 1 else f"{phase.name}_{name}"
                 if key not in self.sums:

@@ -98,6 +98,19 @@ def test_large_offsets_lose_no_digits() -> None:
     np.testing.assert_allclose(x.numpy(), (raw - raw.mean()) / raw.std(), atol=1e-5)
 
 
+def test_words_of_a_table_lie_a_standard_deviation_apart_however_rare_they_are() -> None:
+    colours = np.eye(3)[np.random.default_rng(0).choice(3, 500, p=[0.7, 0.28, 0.02])]
+    sizes = np.random.default_rng(1).normal(3, 5, 500)
+    table = np.column_stack([sizes, colours])[:, None]
+    normalisation = choose_normalisation(table, "table", "x")
+    x = normalisation.apply(as_tensor(table))[0][:, 0]
+    np.testing.assert_allclose(x.mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(x[:, 0].std(correction=0), 1, rtol=1e-5)
+    red, rare = (x[int(np.flatnonzero(colours[:, k])[0]), 1:] for k in (0, 2))
+    assert float((red - rare).norm()) == pytest.approx(1, abs=1e-5)
+    assert "words and columns of 0 and 1 of a fixed one" in normalisation.describe()
+
+
 def test_constant_columns_stay_and_constant_data_is_refused() -> None:
     table = np.column_stack([np.arange(5.0), np.full(5, 7.0)])[:, None]
     x, _, _ = choose_normalisation(table, "table", "x").apply(as_tensor(table))

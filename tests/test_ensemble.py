@@ -224,11 +224,10 @@ def test_training_resumes_bit_for_bit_from_its_file(tmp_path: Path) -> None:
             checkpoint.save_resume(epoch.state(), tmp_path / "resume.safetensors")
     rows, resumed = rows_of(plane(200))
     state = checkpoint.load_resume(tmp_path / "resume.safetensors")
-    assert state["model"]["steps"] == ROUND - 3
+    assert state["step"] == ROUND - 3
     for _ in fit(resumed.network, rows, rows, settings, NOISE, state):
         pass
     whole = trained.network.state_dict()
-    assert int(whole["steps"]) == 210
     for name, value in resumed.network.state_dict().items():
         assert torch.equal(value, whole[name]), name
 

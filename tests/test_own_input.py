@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from program import aekit, contents, fails, result, table, waves
+from scipy.io.wavfile import write as write_wav
 from scipy.ndimage import uniform_filter1d
 from scipy.stats import spearmanr
 
@@ -204,8 +205,11 @@ def test_a_series_by_point_gets_a_score_per_point_and_ranges(tmp_path: Path) -> 
 
     ranges = table(tmp_path / "ecg.ranges.csv")
     assert figures["ranges_out"] == "ecg.ranges.csv"
-    assert [{k: float(v) for k, v in each.items()} for each in ranges] == [
-        pytest.approx(each, rel=1e-5) for each in figures["ranges"]
+    assert [(int(each["start"]), int(each["end"]), pytest.approx(float(each["score"]))) for each in ranges] == [
+        tuple(each.values()) for each in figures["ranges"]
+    ]
+    assert [(each["start_time"], each["end_time"]) for each in ranges] == [
+        (times[int(each["start"])], times[int(each["end"])]) for each in ranges
     ]
     inside = np.zeros(points, bool)
     for each in ranges:
@@ -236,6 +240,55 @@ def plainly_by_point(run: Path, value: np.ndarray) -> tuple[np.ndarray, np.ndarr
             errors[start + point].append(float(error[0, 0, point]))
     near = uniform_filter1d(np.array([np.mean(of_point) for of_point in errors]), hop)
     return np.array([min(of_point) for of_point in scores]), near
+
+
+def test_words_are_no_reason_to_flag_normal_rows(tmp_path: Path) -> None:
+    """A colour that two fifths have."""
+    rng = np.random.default_rng(0)
+    colours = rng.choice(["red", "blue"], 300, p=[0.6, 0.4])
+    lines = [",".join([*(f"{v:.6g}" for v in row), colour]) for row, colour in zip(columns(300), colours, strict=True)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,c,d,e,colour", *lines]) + "\n")
+    done = aekit(tmp_path, "score", "t.csv")
+    assert "words and columns of 0 and 1 of a fixed one" in done.stderr
+    flagged = np.array([row["anomaly"] == "1" for row in table(tmp_path / "t.scores.csv")])
+    assert flagged.mean() <= 0.02
+    assert highest(tmp_path / "t.scores.csv") == FAR
+
+
+def long_series(points: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    x = np.sin(np.arange(points) / 5) + 0.05 * rng.normal(size=points)
+    x[1500:1540] += 0.8 * rng.normal(size=40)
+    return x.astype(np.float32)
+
+
+def test_a_single_long_series_of_any_format_is_scored_by_point(tmp_path: Path) -> None:
+    x = long_series(3000)
+    write_wav(tmp_path / "s.wav", 100, x)
+    figures = result(tmp_path, "score", "s.wav", "--map", "map.npy", "--report", "r.html")
+    assert figures["count"] == 3000
+    assert "calibration_rows" not in figures
+    assert 1490 < int(np.argmax(scores_in(tmp_path / "s.scores.csv"))) < 1550
+    assert any(each["start"] <= 1520 <= each["end"] for each in figures["ranges"])
+    assert np.load(tmp_path / "map.npy").shape[-1] == 3000
+    again = result(tmp_path, "score", "s.wav", "-o", "again.csv")
+    assert again["model"] == figures["model"]
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "s.scores.csv").read_bytes()
+
+
+def test_a_few_long_series_are_scored_by_window(tmp_path: Path) -> None:
+    np.save(tmp_path / "s.npy", np.stack([long_series(3000)[::-1].copy(), *[np.sin(np.arange(3000) / 5)] * 2]))
+    done = aekit(tmp_path, "score", "s.npy")
+    assert "learns from the 141 windows" in done.stderr
+    rows = table(tmp_path / "s.scores.csv")
+    assert len(rows) == 141
+    worst = rows[int(np.argmax([float(row["score"]) for row in rows]))]
+    assert worst["row"] == "0"
+    assert 1380 < int(worst["start"]) < 1510
+    one = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (1, own_input.MOST_POINTS + 1), (0, 0))
+    assert not own_input.as_points(record_of(one), 1).by_point
+    assert own_input.as_points(record_of(one[:, 1:]), 1).by_point
+    assert not own_input.as_points(record_of(one[:, :64]), 64).by_point
 
 
 def test_ten_points_are_enough(tmp_path: Path) -> None:
@@ -379,15 +432,14 @@ def test_of_many_rows_some_are_learnt_and_all_are_scored_in_order(
     np.testing.assert_allclose(scores_in(tmp_path / "t.scores.csv")[order], one_by_one, rtol=1e-4)
 
 
-def test_rows_to_learn_from_are_bounded_by_their_values_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_data, "MOST_VALUES", 48 * 64)
+def test_rows_to_learn_from_are_taken_all_over_the_record() -> None:
     told: list[str] = []
-    record = training_data._enough(record_of(waves(200), labels=np.arange(200)), Talk(told.append))
+    record = training_data._enough(record_of(waves(200), labels=np.arange(200)), 48, Talk(told.append))
     assert len(record) == 48
     assert "48 of 200 rows" in told[0]
     assert record.labels is not None
     assert record.labels.max() > 150
     np.testing.assert_array_equal(np.array(record.read(0, 48)), waves(200)[record.labels])
     few = record_of(waves(40))
-    assert training_data._enough(few, Talk(told.append)) is few
+    assert training_data._enough(few, 48, Talk(told.append)) is few
     assert len(told) == 1

@@ -52,10 +52,12 @@ def test_words_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, 
                   enumerate(zip(numbers, words, strict=True)))  # fmt: skip
     record = sheet(tmp_path_factory.getbasetemp(), text.getvalue())
     assert (record.kind, record.columns, record.shape) == ("table", ("number", "word", "other"), (rows, 3))
-    assert record.categories == ((), tuple(sorted({word.strip() for word in words})), ("a", "b"))
+    words = ["" if word.strip().lower() in MISSING else word.strip() for word in words]
+    assert record.categories == ((), tuple(sorted(set(words))), ("a", "b"))
+    assert any("column word has no word" in note for note in record.notes) == ("" in words)
     values = whole(record)
     np.testing.assert_array_equal(values[:, 0], [np.nan if n is None else n for n in numbers])
-    assert [record.categories[1][int(place)] for place in values[:, 1]] == [word.strip() for word in words]
+    assert [record.categories[1][int(place)] for place in values[:, 1]] == words
 
     hot = tables.encoded(record)
     assert hot.columns == ("number", *(f"word={w}" for w in record.categories[1]), "other=a", "other=b")

@@ -357,6 +357,26 @@ def test_auto_finds_a_tenth_of_anomalies_without_normal_rows() -> None:
     assert share == pytest.approx(10, abs=5)
 
 
+def test_auto_finds_two_fifths_of_anomalies_that_are_not_far_out() -> None:
+    rng = np.random.default_rng(0)
+    anomalous = np.arange(1000) < 420
+    scores = np.where(anomalous, rng.lognormal(1.6, 0.12, 1000), rng.lognormal(0, 0.6, 1000))
+    assert anomaly_figures(scores, anomalous, judge_mixed(scores).flagged)["f1"] > 0.95
+
+
+def test_auto_flags_nothing_where_it_would_flag_most() -> None:
+    """Unless the null is of other scores, which are known to be mostly normal."""
+    rng = np.random.default_rng(0)
+    low, high = rng.lognormal(0, 0.2, 490), rng.lognormal(2, 0.2, 510)
+    verdict = judge_mixed(np.concatenate([low, high]))
+    assert not verdict.flagged.any()
+    assert verdict.threshold == math.inf
+    assert verdict.notes[-1].startswith("nothing is flagged: more than half of the samples would be")
+    other = judge_mixed(high, among=low)
+    assert other.flagged.all()
+    assert other.notes[-1].startswith("more than half of the samples are flagged")
+
+
 def test_fewer_samples_are_flagged_by_a_fixed_p_unless_others_tell_the_share() -> None:
     scores = np.concatenate([np.random.default_rng(0).lognormal(0, 0.3, FEWEST - 2), [1e3]])
     few = judge_mixed(scores)

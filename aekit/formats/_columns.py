@@ -164,8 +164,14 @@ def contents(
             Aside(written.index(at), name, cells) for at, name, cells in sorted((c.at, c.name, c.cells) for c in aside)
         ),
     )
-    sorted_words = [tuple(sorted(column.words or ())) for column in kept]
+    sorted_words = [tuple(sorted(set(map(_known, column.words or ())))) for column in kept]
     values = np.stack([_places(column, words) for column, words in zip(kept, sorted_words, strict=True)], axis=1)
+    for words, places, column in zip(sorted_words, values.T, kept, strict=True):
+        if "" in words:
+            empty = np.count_nonzero(places == words.index(""))
+            notes.append(
+                f"column {shown(column.name)} has no word in {empty:,} of {len(values):,} rows, taken as a word"
+            )
     is_table = not by_point and any(not re.fullmatch(r"(att)?\d+", name) for name in header.names)
     is_table = is_table or any(sorted_words)
     channels = by_point and len(kept) > 1
@@ -218,7 +224,7 @@ def _timed(data: list[Column], time: Column | None) -> tuple[list[Column], float
 
 def _useless(column: Column) -> str:
     """Why a column of words is of no use to a model, "" where it is of use."""
-    words, rows = [word for word in column.words or () if word.lower() not in MISSING], len(column.values)
+    words, rows = [word for word in column.words or () if _known(word)], len(column.values)
     if all(map(_clock.is_date, words[:FIRST_CELLS])):
         return "dates"
     if len(words) > MOST_WORDS or (len(words) > FEW_WORDS and 2 * len(words) > rows):
@@ -226,9 +232,14 @@ def _useless(column: Column) -> str:
     return ""
 
 
+def _known(word: str) -> str:
+    """The word, "" for each way to write that it is missing."""
+    return "" if word.strip().lower() in MISSING else word
+
+
 def _places(column: Column, words: tuple[str, ...]) -> NDArray[np.float64]:
     """The values of a column; of words their places among these."""
     if column.words is None:
         return column.values
     place = {word: float(k) for k, word in enumerate(words)}
-    return np.array([place[word] for word in column.words])[column.values.astype(np.int64)]
+    return np.array([place[_known(word)] for word in column.words])[column.values.astype(np.int64)]

@@ -73,8 +73,6 @@ class Ensemble(nn.Module):
         self.register_buffer("last_errors", torch.zeros(len(KINDS), rows))
         self.learnt: Tensor  # whether a kind learns from a training row
         self.register_buffer("learnt", torch.ones(len(KINDS), rows, dtype=torch.bool))
-        self.steps: Tensor
-        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     def members(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstructions (members, B, N) and latents (members, B, D) of samples (B, C, ...)."""
@@ -153,8 +151,8 @@ class Ensemble(nn.Module):
 
     def phases(self) -> list[Phase]:
         """One; without `rows` every kind learns all of them."""
-        after = self._after if self.learnt.numel() else lambda: None
-        return [Phase("train", list(self.parameters()), self._loss, after=after)]
+        after = self._choose if self.learnt.numel() else lambda: None
+        return [Phase("train", list(self.parameters()), self._loss, after=after, after_every=ROUND)]
 
     def _loss(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.row is not None, "rows come with their places"
@@ -170,16 +168,14 @@ class Ensemble(nn.Module):
         return {"loss": means.sum(), "error": means[-self.of_a_kind :].mean().detach()}
 
     @torch.no_grad()
-    def _after(self) -> None:
-        """Every so many steps the rows to learn from are chosen anew."""
-        self.steps += 1
+    def _choose(self) -> None:
+        """The rows to learn from, anew."""
         core, grown = self.last_errors[:1], self.last_errors[1:2]
         median = _quantiles(grown, 0.5)
         known = torch.where(self.learnt[1:2], grown, torch.nan)
         low, usual = _quantiles(known, BELOW), _quantiles(known, 0.5)
         alike = grown <= torch.maximum(usual + BEYOND * (usual - low), median)
-        chosen = torch.cat([core <= _quantiles(core, 0.5), alike, torch.ones_like(alike)])
-        self.learnt.copy_(torch.where(self.steps % ROUND == 0, chosen, self.learnt))
+        self.learnt.copy_(torch.cat([core <= _quantiles(core, 0.5), alike, torch.ones_like(alike)]))
 
     @torch.no_grad()
     def settle(self, train: Rows, val: Rows) -> None:

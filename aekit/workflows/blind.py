@@ -1,6 +1,5 @@
 """denoise without a model: learns from the noisy rows alone, and says so where their noise does not allow it."""
 
-import shutil
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from aekit.whiteness import Evidence
 from aekit.windows import cut, fits, tiles
 from aekit.workflows import common
 from aekit.workflows.common import Options, Talk
-from aekit.workflows.train import train
+from aekit.workflows.own_input import own_run, train_on
 
 RECIPE = "blind-spot"
 JUDGED = 1 << 19  # values of a record, about
@@ -28,40 +27,28 @@ def find_model(data: str, record: Record, options: Options, talk: Talk) -> tuple
     Raises AekitError where it learns from noisy rows alone and their noise is not independent from point to point; a
     run that was learnt here is then removed.
     """
-    learnt = common.next_run(RECIPE, data)
-    had_runs = common.RUNS.exists()
-
-    def learn() -> TrainedModel:
-        why = (
-            "a new one is asked for"
-            if options.fresh
-            else f"no run under {common.RUNS}/ fits (--model names one learnt from other data)"
-        )
-        talk.say(f"{data}: {why}: learns from the noisy rows alone, each point from the others")
-        choices = {"seed": options.seed}
-        train(
-            RECIPE, data, choices, str(learnt), device=options.device, kernels=options.kernels, talk=talk, record=record
-        )
-        return common.load_model(str(learnt))
-
     can_learn = record.kind != "table" or options.fresh
-    try:
+    with own_run(RECIPE, data) as folder:
+
+        def learn() -> TrainedModel:
+            why = (
+                "a new one is asked for"
+                if options.fresh
+                else f"no run under {common.RUNS}/ fits (--model names one learnt from other data)"
+            )
+            talk.say(f"{data}: {why}: learns from the noisy rows alone, each point from the others")
+            return train_on(record, RECIPE, data, {}, folder, options, talk)
+
         trained, run = common.find_model(data, record, "denoise", options, talk, learn if can_learn else None)
         can_judge = hasattr(trained.network, "foresight") and fits(record.sample_shape, trained.sample_shape)
-        told = _judge(trained, run, record, talk) if can_judge else {}
-    except AekitError:
-        shutil.rmtree(learnt, ignore_errors=True)
-        if not had_runs and common.RUNS.exists():
-            common.RUNS.rmdir()
-        raise
-    return trained, run, told
+        return trained, run, _judge(trained, run, record, talk) if can_judge else {}
 
 
 def _judge(trained: TrainedModel, run: Run, record: Record, talk: Talk) -> dict[str, Any]:
     """The noise of a part of the record, in the file's units; AekitError where it is not white."""
     found = _evidence(trained, run, record)
-    unit = float(np.mean(trained.normalisation.scale))
-    sigma = float(trained.network.sigma.detach().mean()) * unit  # type: ignore[operator]
+    unit = torch.tensor(trained.normalisation.scale)  # one, or one for each channel
+    sigma = float((trained.network.sigma.detach().cpu().flatten() * unit).mean())  # type: ignore[operator]
     if not found.is_white:
         raise AekitError(
             f"{record.source}: its noise is not independent from point to point: the nearest points foretell a point "

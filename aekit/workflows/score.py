@@ -54,7 +54,7 @@ def score(
     record = common.open_input(data, labels)
     maps = None if error_map is None else Path(error_map)
 
-    def place(suffix: str) -> Path | None:
+    def place(record: Record, suffix: str) -> Path | None:
         """Of the table; raises AekitError where it, or what is written beside it, cannot be."""
         path = None if out == "-" else Path(out) if out is not None else common.default_out(data, suffix, ".csv")
         if path is not None and not path.name.removesuffix(".gz").endswith((".csv", ".tsv")):
@@ -64,7 +64,7 @@ def score(
         return path
 
     def learn() -> TrainedModel:
-        place("scores")
+        place(own_input.as_points(record, 1), "scores")
         common.parse_normal(normal, data, record)
         return own_input.learn(data, record, labels, options, talk)
 
@@ -72,8 +72,9 @@ def score(
     is_own = trained.own_input and trained.fingerprint == common.fingerprint(record)
     of_table = contributions.columns_of(trained, record)
     record = common.as_model_takes(trained, record, options.missing, talk)
+    record = own_input.as_points(record, trained.sample_shape[-1]) if trained.own_input else record
     suffix = "picks" if finds_picks(trained.network) else "classes" if classifies(trained.network) else "scores"
-    path = place(suffix)
+    path = place(record, suffix)
     if finds_picks(trained.network):
         if error_map is not None or normal is not None or rule != "auto":
             raise AekitError(
@@ -171,7 +172,7 @@ def _score(
         "flagged": int(verdict.flagged.sum()),
         "rule": verdict.rule,
         "threshold": float(verdict.threshold) if np.isfinite(verdict.threshold) else None,
-        "calibration_rows": len(trained.calibration),
+        **({} if by_itself else {"calibration_rows": len(trained.calibration)}),
         "model": trained.source,
         "out": "-" if path is None else str(path),
         **{name: value for name, value in trained.figures.items() if name == "rank_agreement"},
@@ -196,6 +197,8 @@ def _score(
         figures["ranges"] = [
             dict(zip(ranges, each, strict=True)) for each in zip(*(v.tolist() for v in ranges.values()), strict=True)
         ]
+        if "time" in columns:
+            ranges |= {f"{end}_time": columns["time"][ranges[end]] for end in ("start", "end")}
         if path is not None:
             figures["ranges_out"] = str(_ranges_file(path))
             formats.write_columns(_ranges_file(path), ranges, options.force)
@@ -296,11 +299,14 @@ def _columns(
 
 
 def _where_and_when(trained: TrainedModel, record: Record, scores: inference.Scores) -> dict[str, NDArray[Any]]:
-    """Of each row or window: the station, the time of its first point, and how much of it lies in gaps."""
-    first = np.array(scores.start)[:, 0] if scores.start else np.zeros_like(scores.row)
-    columns = common.where_and_when(record, scores.row, first / (record.sampling_rate or 1))
+    """Of each row, window or point: the station, the time of its first point, and how much of it lies in gaps."""
+    row, first = scores.row, np.array(scores.start)[:, 0] if scores.start else np.zeros_like(scores.row)
+    length = trained.sample_shape[-1]
+    if record.by_point:
+        row, first, length = np.zeros_like(row), row, 1
+    columns = common.where_and_when(record, row, first / (record.sampling_rate or 1))
     if record.recorded is not None and len(record.recorded.gaps):
-        columns["in_gap"] = common.gap_share(record, scores.row, first, np.full_like(first, trained.sample_shape[-1]))
+        columns["in_gap"] = common.gap_share(record, row, first, np.full_like(first, length))
     return columns
 
 

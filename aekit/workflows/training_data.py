@@ -93,7 +93,7 @@ def open_parts(
     if learns:
         _check_classes(record, classes)
     if given is not None:
-        record = _enough(record, talk)
+        record = _enough(record, min(MOST_ROWS, MOST_VALUES // record.values_per_row), talk)
     if start is None:
         known = normal is not None and record.labels is not None
         keep = np.isin(np.array(list(map(str, record.labels))), normal) if known else None  # type: ignore[arg-type]
@@ -237,12 +237,11 @@ def _only_normal(record: Record, normal: tuple[str, ...] | None, talk: Talk) -> 
     return select(record, keep)
 
 
-def _enough(record: Record, talk: Talk) -> Record:
-    """About so many rows, taken all over the file, that they fit in memory, as a record there; all where they do."""
-    rows = min(MOST_ROWS, max(1, MOST_VALUES // record.values_per_row))
-    if len(record) <= rows:
+def _enough(record: Record, most: int, talk: Talk) -> Record:
+    """About so many rows, one at least, taken all over the file, as a record in memory; all where they are fewer."""
+    if len(record) <= max(1, most):
         return record
-    samples, labels, _ = common.some_rows(record, rows)
+    samples, labels, _ = common.some_rows(record, max(1, most))
     taken = f"{len(samples):,} of {len(record):,} rows"
     talk.say(f"{record.source}: {taken}, taken all over the file, are enough to learn from")
     array = record.from_samples(samples)
@@ -300,15 +299,7 @@ def _crops(record: Record, window: object, most: int, talk: Talk) -> Record:
     if window is not None and (not isinstance(window, int) or window < 2):
         raise UsageError(f"--set window={window}: a number of points")
     channels, *size = record.sample_shape
-    record = replace(record, target=None, picks=None)
-    rows = max(1, most // math.prod(size))
-    if rows < len(record):
-        samples, labels, _ = common.some_rows(record, rows)
-        taken = f"{len(samples):,} of {len(record):,} rows"
-        talk.say(f"{record.source}: {taken}, taken all over the file, are enough to learn from")
-        record = replace(
-            record, shape=samples.shape, read=lambda i, j: samples[i:j], channel_axis=1, labels=labels, recorded=None
-        )
+    record = _enough(replace(record, target=None, picks=None), most // math.prod(size), talk)
     usual = CROP[len(size)]
     piece = [usual if along > 1.5 * usual else along for along in size]
     if len(record) == 1:
