@@ -242,19 +242,6 @@ def plainly_by_point(run: Path, value: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.array([min(of_point) for of_point in scores]), near
 
 
-def test_words_are_no_reason_to_flag_normal_rows(tmp_path: Path) -> None:
-    """A colour that two fifths have."""
-    rng = np.random.default_rng(0)
-    colours = rng.choice(["red", "blue"], 300, p=[0.6, 0.4])
-    lines = [",".join([*(f"{v:.6g}" for v in row), colour]) for row, colour in zip(columns(300), colours, strict=True)]
-    (tmp_path / "t.csv").write_text("\n".join(["a,b,c,d,e,colour", *lines]) + "\n")
-    done = aekit(tmp_path, "score", "t.csv")
-    assert "words and columns of 0 and 1 of a fixed one" in done.stderr
-    flagged = np.array([row["anomaly"] == "1" for row in table(tmp_path / "t.scores.csv")])
-    assert flagged.mean() <= 0.02
-    assert highest(tmp_path / "t.scores.csv") == FAR
-
-
 def long_series(points: int) -> np.ndarray:
     rng = np.random.default_rng(0)
     x = np.sin(np.arange(points) / 5) + 0.05 * rng.normal(size=points)
