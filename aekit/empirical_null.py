@@ -3,10 +3,9 @@
 Efron 2004 (doi:10.1198/016214504000000089): normal samples are most of all and score low, so that the bulk of the
 scores, up to where anomalies may begin, tells the whole of their distribution. Up to where is not known: of bulks that
 grow smaller the largest is taken that a distribution of the family fits, by the distance of Anderson & Darling 1952,
-which sees what is wrong at the ends. The family is
-Tukey's g (Hoaglin 1985, in Exploring Data Tables, Trends, and Shapes, ch. 11): a normal variable stretched on one side,
-with location, scale and skewness, here of the logarithm of a score, as scores are errors; it is fitted by maximum
-likelihood to what lies in the bulk, truncated as it is.
+which sees what is wrong at the ends. The family is Tukey's g (Hoaglin 1985, in Exploring Data Tables, Trends, and
+Shapes, ch. 11): a normal variable stretched on one side, with location, scale and skewness, here of the logarithm of a
+score, as scores are errors; it is fitted by maximum likelihood to what lies in the bulk, truncated as it is.
 
 A small bulk says little about the tail beyond it, so distances from its centre then count for less.
 """

@@ -19,7 +19,7 @@ from aekit.models.mae import MAE, positions
 from aekit.objectives import mse
 from aekit.records import Batch
 from aekit.training import precision_context
-from aekit.workflows.train import _resolve
+from aekit.workflows.train_options import resolve
 
 SHAPES = [(1, 12, 10), (2, 50), (2, 7, 9)]  # each with padding where patches are 4 long
 SETTINGS = [{"patch": 4}, {"patch": 4, "normalised": True}]
@@ -291,6 +291,6 @@ def test_a_run_embeds_scores_and_shows_what_was_masked(shape: tuple[int, ...], t
 
 def test_a_size_brings_the_training_that_suits_it() -> None:
     for size, optimiser in (("tiny", "muon"), ("small", "adamw")):
-        found, model, *_ = _resolve("mae", {"size": size, "batch_size": 8})
+        found, model, *_ = resolve("mae", {"size": size, "batch_size": 8})
         assert (found.optimiser, found.batch_size, model["size"]) == (optimiser, 8, size)
-    assert _resolve("mae", {"size": "small", "lr": 0.5})[0].lr == 0.5
+    assert resolve("mae", {"size": "small", "lr": 0.5})[0].lr == 0.5
