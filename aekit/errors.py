@@ -7,3 +7,7 @@ class AekitError(Exception):
 
 class UsageError(AekitError):
     """A wrong word on the command line or in a call, whatever the data; exits 2."""
+
+
+class RankError(AekitError):
+    """Another of the processes that train one model has ended; the command line of each of the others prints it."""

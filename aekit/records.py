@@ -154,6 +154,13 @@ class Batch(NamedTuple):
     label: Tensor | None = None  # (B,), int64, the class by its place among the classes, where they are known
     row: Tensor | None = None  # (B,), int64, places among the rows of training
 
+    def part(self, rows: slice) -> "Batch":
+        """Some of at least two samples."""
+        size = len(self.x)
+        x, *rest = (t if t is None or len(t) != size else t[rows] for t in self)
+        assert x is not None
+        return Batch(x, x if self.target is self.x else rest[0], *rest[1:])  # type: ignore[arg-type]
+
 
 class Output(NamedTuple):
     """What every model returns; a model that brings its own target or weights (masks, patches) says so here."""

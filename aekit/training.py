@@ -3,6 +3,9 @@
 What differs between models is in their phases: each has a name, the parameters that it moves and its loss. A model
 without phases has one, the objective. Random numbers are a function of (seed, step), so a resumed run repeats them:
 the state that `resume` needs is weights, optimiser and counters. Inside an epoch nothing waits for the device.
+
+Where several processes train (see `ranks`), each has all rows, makes and corrupts the same batches, and goes on with
+its share of them; what is drawn inside a model (dropout, latents) differs from one process to the next.
 """
 
 import math
@@ -19,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
+from aekit import ranks
 from aekit.batches import Rows
 from aekit.corruptions import Corruption, corrupt, split
 from aekit.graphs import Graphed
@@ -105,6 +109,7 @@ def fit(
     device = train.x.device
     per_epoch = steps_in_epoch(len(train), settings.batch_size)
     total = settings.steps if settings.steps is not None else settings.epochs * per_epoch
+    ranks.start_alike(model)
     step = _Step(model, train, settings, corruption)
     done, stale = 0, 0
     lowest: Tensor | None = None  # validation errors (N,) of the epoch with the lowest mean
@@ -126,10 +131,11 @@ def fit(
 
         metrics = step.means()
         trained_seconds = time.perf_counter() - started
+        ranks.average_statistics(model)
         model.eval()
         is_best = True
         if is_judged(model):
-            errors, units = errors_of(model, val, settings, corruption)
+            errors, units = _validated(model, val, settings, corruption)
             metrics["val_error"] = float((errors * units).mean())
             is_lowest = lowest is None or float(errors.mean()) < float(lowest.mean())
             lowest, stale = (errors, 0) if lowest is None or is_lowest else (lowest, stale + 1)
@@ -175,6 +181,9 @@ class _Step:
         self.counts: Counter[str] = Counter()
         self.graphs: dict[tuple[Due, ...], Graphed] = {}
         self.told: set[str] = set()
+        batch = min(settings.batch_size, len(train))
+        self.part = ranks.share(batch)
+        self.weight = (self.part.stop - self.part.start) * ranks.count() / batch  # of its mean over that of all shares
 
     def __call__(self, index: Tensor, number: int, progress: float) -> None:
         """Rows `index` (B,) in step `number`, at a share `progress` of the run."""
@@ -186,14 +195,17 @@ class _Step:
             for optimiser in movers:
                 rate = phase.pace * self.settings.lr * _schedule(self.settings, progress)
                 optimiser.param_groups[0]["lr"].fill_(rate)
-        if due not in self.graphs:
-            self.graphs[due] = Graphed(partial(self._run, due), self.device, [self.noise])
+        if due not in self.graphs:  # what processes exchange is not recorded
+            recorded_on = self.device if ranks.count() == 1 else torch.device("cpu")
+            self.graphs[due] = Graphed(partial(self._run, due), recorded_on, [self.noise])
         self.graphs[due](index)
         self.counts.update(phase.name for phase, (moves, _) in zip(self.phases, due, strict=True) if moves)
 
     def _run(self, due: Sequence[Due], index: Tensor) -> None:
         batch = self.train.batch(index)
         batch = corrupt(batch, self.corruption, self.noise, self.train.unit is not None)
+        if ranks.count() > 1:
+            batch = batch.part(self.part)
         for phase, movers, (moves, settles) in zip(self.phases, self.optimisers, due, strict=True):
             if not moves:
                 continue
@@ -201,7 +213,9 @@ class _Step:
                 parameter.grad = None
             with precision_context(self.settings.precision, self.device):
                 losses = phase.loss(batch)
-            losses["loss"].backward(inputs=phase.parameters)  # type: ignore[no-untyped-call]
+            loss = losses["loss"] if ranks.count() == 1 else losses["loss"] * self.weight
+            loss.backward(inputs=phase.parameters)
+            ranks.average_gradients(phase.parameters)
             if self.settings.clip is not None:
                 clip_grad_norm_(phase.parameters, self.settings.clip)
             for optimiser in movers:
@@ -212,7 +226,7 @@ class _Step:
                 key = name if len(self.phases) == 1 else f"{phase.name}_{name}"
                 if key not in self.sums:
                     self.sums[key] = torch.zeros((), device=self.device)
-                self.sums[key] += value.detach()
+                self.sums[key] += value.detach() * self.weight
 
     def means(self) -> dict[str, float]:
         """What the phases logged, a mean over their steps since the last call."""
@@ -223,7 +237,7 @@ class _Step:
                 found[_column(key)] = float(self.sums[key]) / self.counts[phase.name]
                 self.sums[key].zero_()
         self.counts.clear()
-        return found
+        return ranks.average_numbers(found)
 
     def restore(self, states: Sequence[dict[str, Tensor]]) -> None:
         """The optimisers as they were."""
@@ -238,9 +252,10 @@ class _Step:
 
     def _seed(self, seed: int) -> None:
         self.noise.manual_seed(seed)
-        torch.manual_seed(seed)  # dropout draws from the global generator
+        own_seed = mix(seed, ranks.number()) if ranks.number() else seed
+        torch.manual_seed(own_seed)  # dropout draws from the global generator
         for own in self.seeds:  # of layers that draw in a kernel
-            own.fill_(seed)
+            own.fill_(own_seed)
 
 
 def phases_of(model: nn.Module, settings: TrainSettings, beta: Tensor) -> list[Phase]:
@@ -295,7 +310,6 @@ def evaluate(
     return float((errors * units).mean())
 
 
-@torch.no_grad()
 def errors_of(
     forward: Callable[[Tensor], Output], rows: Rows, settings: TrainSettings, corruption: Corruption = ()
 ) -> tuple[Tensor, Tensor]:
@@ -305,25 +319,47 @@ def errors_of(
     The other tensor (N,) turns errors into 0..1 units for images, into units of the training data's standard deviation
     else: it differs from 1 where each sample has a scale of its own.
     """
+    corruption = split(corruption)[1]
+    starts = range(0, len(rows), EVALUATION_ROWS)
+    return _joined([_errors_from(start, forward, rows, settings, corruption) for start in starts])
+
+
+def _validated(model: nn.Module, val: Rows, settings: TrainSettings, corruption: Corruption) -> tuple[Tensor, Tensor]:
+    """`errors_of`, of which each process tells a part."""
+    corruption = split(corruption)[1]
+    starts = range(0, len(val), EVALUATION_ROWS)
+    mine = {
+        start: _errors_from(start, model, val, settings, corruption)
+        for start in starts[ranks.number() :: ranks.count()]
+    }
+    found = ranks.merged(mine)
+    return _joined([found[start] for start in starts])
+
+
+def _joined(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    errors, units = zip(*parts, strict=True)
+    return torch.cat(errors), torch.cat(units)
+
+
+@torch.no_grad()
+def _errors_from(
+    start: int, forward: Callable[[Tensor], Output], rows: Rows, settings: TrainSettings, corruption: Corruption
+) -> tuple[Tensor, Tensor]:
+    """Of the rows of one batch, with the corruption that evaluation uses."""
     device = rows.x.device
     noise = torch.Generator(device)
-    corruption = split(corruption)[1]
-    parts, units = [], []
-    for start in range(0, len(rows), EVALUATION_ROWS):
-        noise.manual_seed(mix(settings.seed, 2, start))
-        index = torch.arange(start, min(start + EVALUATION_ROWS, len(rows)), device=device)
-        batch = corrupt(rows.batch(index), corruption, noise, rows.unit is not None)
-        if hasattr(forward, "errors"):
-            with precision_context(settings.precision, device):
-                parts.append(forward.errors(batch).double())
-            units.append(torch.ones_like(parts[-1]))
-            continue
+    noise.manual_seed(mix(settings.seed, 2, start))
+    index = torch.arange(start, min(start + EVALUATION_ROWS, len(rows)), device=device)
+    batch = corrupt(rows.batch(index), corruption, noise, rows.unit is not None)
+    if hasattr(forward, "errors"):
         with precision_context(settings.precision, device):
-            output = forward(batch.x)
-        target = batch.target if output.target is None else output.target
-        parts.append(mse(output.x_hat.float(), target, output.weight).double())
-        units.append(torch.ones_like(parts[-1]) * rows.error_unit(batch))
-    return torch.cat(parts).cpu(), torch.cat(units).cpu()
+            errors: Tensor = forward.errors(batch).double()
+        return errors.cpu(), torch.ones_like(errors).cpu()
+    with precision_context(settings.precision, device):
+        output = forward(batch.x)
+    target = batch.target if output.target is None else output.target
+    errors = mse(output.x_hat.float(), target, output.weight).double()
+    return errors.cpu(), (torch.ones_like(errors) * rows.error_unit(batch)).cpu()
 
 
 def _order(rows: int, wanted: int, seed: int, device: torch.device) -> Tensor:

@@ -1,5 +1,6 @@
 """The command line: words, defaults and exit codes. The one place where an AekitError becomes a message."""
 
+import os
 import sys
 
 import typer
@@ -11,7 +12,7 @@ from aekit.cli.generate import generate
 from aekit.cli.info import datasets, doctor, info, recipes
 from aekit.cli.score import score
 from aekit.cli.train import train
-from aekit.errors import AekitError, UsageError
+from aekit.errors import AekitError, RankError, UsageError
 
 app = typer.Typer(
     name="aekit",
@@ -46,7 +47,8 @@ def main() -> None:
     try:
         app()
     except AekitError as error:
-        print(f"aekit: {error}", file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, RankError):  # all of a machine find the same
+            print(f"aekit: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except MemoryError:
         print("aekit: out of memory; try a smaller --batch-size", file=sys.stderr)

@@ -103,22 +103,24 @@ def train(
         if not equals:
             raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--set")
         given[key.replace("-", "_")] = parse_value(text)
-    from aekit import workflows
+    from aekit import inference, ranks, workflows
 
-    figures = workflows.train(
-        recipe,
-        data,
-        given,
-        out=out,
-        config=config,
-        resume=resume,
-        dry_run=dry_run,
-        device=device,
-        kernels=kernels,
-        force=force,
-        talk=shared.talk(quiet),
-    )
-    if as_json or not dry_run:
+    with ranks.joined(inference.pick_device(device)):
+        figures = workflows.train(
+            recipe,
+            data,
+            given,
+            out=out,
+            config=config,
+            resume=resume,
+            dry_run=dry_run,
+            device=device,
+            kernels=kernels,
+            force=force,
+            talk=shared.talk(quiet),
+        )
+        is_first = ranks.number() == 0
+    if is_first and (as_json or not dry_run):
         shared.report(figures, as_json, quiet)
 
 

@@ -18,7 +18,7 @@ STEPS = [
     ["layers", "objectives", "corruptions", "datasets"],
     ["windows", "tables"],
     ["batches"],
-    ["formats", "synthetic", "optimisers", "graphs", "transfers", "stft", "picks"],
+    ["formats", "synthetic", "optimisers", "graphs", "ranks", "transfers", "stft", "picks"],
     ["kernels", "records", "files", "settings", "empirical_null"],
     ["errors"],
 ]

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from aekit import checkpoint, recipes
+from aekit import checkpoint, ranks, recipes
 from aekit.corruptions import Corruption, Records, parse_corruption
-from aekit.errors import AekitError, UsageError
+from aekit.errors import AekitError, RankError, UsageError
 from aekit.files import check_free, whole
 from aekit.inference import pick_device
 from aekit.layers import channels_last, count_parameters
@@ -74,7 +74,8 @@ def train(
     `options`. A config file or a run to resume gives what is not given here. With `record`, the rows of `data` that a
     verb is to be used on, all classes of it are learnt, and the model fits these rows alone.
     """
-    talk = talk or Talk()
+    is_first = ranks.number() == 0  # of the processes of torchrun, that which writes and tells
+    talk = talk if talk is not None and is_first else Talk()
     clock = Clock()
     options = options or {}
     if resume is not None:
@@ -163,6 +164,7 @@ def train(
     if start is not None and resume is None:
         _start_from(network, start, sample_shape)
 
+    _check_ranks(recipe, network, min(settings.batch_size, len(parts.train)), normalised, talk)
     if hasattr(network, "prepare"):
         network.prepare(parts.train.to(where))  # type: ignore[operator]
     run = Path(resume) if resume is not None else _new_run(recipe, data, out, force)
@@ -171,13 +173,14 @@ def train(
         "device": where.type,
         "kernels": kernels,
         "threads": torch.get_num_threads(),
+        "ranks": ranks.count(),
     }
     state, history = None, []
     if resume is not None and (run / RESUME_FILE).exists():  # else it stopped in its first epoch
         state = checkpoint.load_resume(run / RESUME_FILE)
-        _check_resumable(state, keep, trained.data, run)
+        _check_resumable(state, keep, trained.data, run, talk)
         history = state["history"]
-    elif resume is None:
+    elif resume is None and is_first:
         told = {**model_settings, **asdict(settings), **data_options, "corrupt": list(corruption_texts)}
         told["augment"] = augment
         for name in set(DERIVED) & set(told):
@@ -202,6 +205,10 @@ def train(
     except KeyboardInterrupt:
         talk.say(f"stopped; go on with: aekit train --resume {run}")
         raise
+    except RankError as error:
+        raise RankError(f"{error}; go on with: aekit train --resume {run}") from error
+    if not is_first:
+        return {"run": str(run), "recipe": recipe}
     if record is None:
         talk.say(
             "calibration, baseline and report (* marks epochs whose weights were kept, the last one is the model's)"
@@ -226,7 +233,38 @@ def train(
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 
+def _check_ranks(recipe: str, network: torch.nn.Module, batch: int, normalised: bool, talk: Talk) -> None:
+    """Raises UsageError where so many processes cannot train this; tells what differs from one process."""
+    if ranks.count() == 1:
+        return
+    if hasattr(network, "prepare"):
+        raise UsageError(f"the recipe {recipe} looks at all rows between steps: train it by one process")
+    least = 2 * ranks.count() if normalised else ranks.count()
+    if batch < least:
+        raise UsageError(
+            f"batches of {batch} rows are too small for {ranks.count()} processes; take a --batch-size of at least "
+            f"{least}, or fewer processes"
+        )
+    told = "; batch normalisation is over the share of each" if normalised else ""
+    talk.say(f"{ranks.count()} processes share batches of {batch} rows{told}")
+
+
 def _new_run(recipe: str, data: str, out: str | None, force: bool) -> Path:
+    """The folder, made by the first process; the others learn its place."""
+    made: Path | AekitError | None = None
+    if ranks.number() == 0:
+        try:
+            made = _made(recipe, data, out, force)
+        except AekitError as error:
+            made = error
+    made = ranks.of_first(made)
+    if isinstance(made, AekitError):
+        raise made
+    assert made is not None
+    return made
+
+
+def _made(recipe: str, data: str, out: str | None, force: bool) -> Path:
     run = Path(out) if out is not None else common.next_run(recipe, data)
     if run.parent == common.RUNS:
         common.RUNS.mkdir(exist_ok=True)
@@ -255,10 +293,16 @@ def _digest(parts: Parts, corruption: Corruption) -> str:
     return digest.hexdigest()
 
 
-def _check_resumable(state: Mapping[str, Any], keep: Mapping[str, Any], data: str, run: Path) -> None:
-    """Bit-identical weights need the same data and the same order of summation."""
+def _check_resumable(state: Mapping[str, Any], keep: Mapping[str, Any], data: str, run: Path, talk: Talk) -> None:
+    """Bit-identical weights need the same data and the same order of summation, so the same number of processes."""
     if state["rows"] != keep["rows"]:
         raise AekitError(f"{run}: {data} is not the data this run was trained on; start a new run")
+    had = state.get("ranks", 1)
+    if had != keep["ranks"]:
+        talk.say(
+            f"begun by {had} process{'es' if had > 1 else ''}: goes on, though not bit for bit as it would have there"
+        )
+        keep = {**keep, "threads": state["threads"]}
     for name, say in (
         ("device", "say --device {}"),
         ("kernels", "say --kernels {}"),
@@ -323,7 +367,7 @@ def _loop(
     per_epoch = steps_in_epoch(len(parts.train), settings.batch_size)
     epochs = settings.epochs if settings.steps is None else math.ceil(settings.steps / per_epoch)
     train, val = parts.train.to(where), parts.val.to(where)
-    kept, is_due = -math.inf, True
+    kept, is_due, is_first = -math.inf, True, ranks.number() == 0
 
     def keep_epoch(epoch: Epoch) -> None:
         more = {**keep, "history": history, "pictures": stages.pictures}
@@ -337,6 +381,8 @@ def _loop(
                 talk.say(note)
             if not all(map(math.isfinite, epoch.metrics.values())):
                 raise AekitError(f"{run}: the loss is no longer a number in epoch {epoch.number}; try a smaller --lr")
+            if not is_first:
+                continue
             stages.add(epoch.number, epochs)
             is_sheet = epoch.number in (1, epochs) or epoch.number % math.ceil(epochs / SHEETS) == 0
             if is_sheet and not is_judged(trained.network):
@@ -350,7 +396,7 @@ def _loop(
             is_told = epoch.number in (1, epochs) or epoch.number % math.ceil(epochs / LINES) == 0
             if is_told and not trained.own_input:  # a verb that trains has its bar
                 talk.say(_line(epoch, epochs))
-        if not is_due:
+        if not is_due and is_first:
             if hasattr(trained.network, "keeps_last"):
                 checkpoint.save(trained, run / MODEL_FILE)
             keep_epoch(epoch)
