@@ -1,6 +1,7 @@
 """The command line: words, defaults and exit codes. The one place where an AekitError becomes a message."""
 
 import os
+import signal
 import sys
 
 import typer
@@ -44,9 +45,20 @@ def options(
 
 def main() -> None:
     """The program: exits 0 done, 1 the user's or the data's fault, 2 wrong usage, 130 after Ctrl-C."""
+    is_stopped = False
+
+    def stop(number: int, frame: object) -> None:
+        nonlocal is_stopped
+        is_stopped = True
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, stop)
     try:
         app()
     except AekitError as error:
+        if is_stopped:  # a library took Ctrl-C for a fault of what it was reading
+            sys.exit(130)
         if os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, RankError):  # all of a machine find the same
             print(f"aekit: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
