@@ -94,14 +94,15 @@ def load(paths: list[Path]) -> Measured:
     parts = [_load(path) for path in paths]
     if any(part.keys() != parts[0].keys() for part in parts):
         raise AekitError(f"{paths[0].parent}: its parts hold different columns; run all shards again with --force")
-    same: dict[str, Any] = {name: parts[0].get(name) for name in OF_MODEL}
+    fields: dict[str, Any] = {name: parts[0].get(name) for name in OF_MODEL}
     names = [name for name in parts[0] if name not in OF_MODEL]
-    found: dict[str, Any] = {name: np.concatenate([part.pop(name) for part in parts]) for name in names}
-    same["is_mixed"] = bool(same["is_mixed"])
-    same["precisions"] = tuple(map(str, same["precisions"]))
-    same["agreement"] = None if same["agreement"] is None else float(same["agreement"])
-    columns = {name.removeprefix(COLUMN): found[name] for name in names if name.startswith(COLUMN)}
-    return Measured(columns=columns, **{name: found.get(name) for name in OF_SAMPLES}, **same)
+    found = {name: np.concatenate([part.pop(name) for part in parts]) for name in names}
+    fields |= {name: found.get(name) for name in OF_SAMPLES}
+    fields["columns"] = {name.removeprefix(COLUMN): found[name] for name in names if name.startswith(COLUMN)}
+    fields["is_mixed"] = bool(fields["is_mixed"])
+    fields["precisions"] = tuple(map(str, fields["precisions"]))
+    fields["agreement"] = None if fields["agreement"] is None else float(fields["agreement"])
+    return Measured(**fields)
 
 
 def _load(path: Path) -> dict[str, Array]:

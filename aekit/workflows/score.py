@@ -25,7 +25,7 @@ from aekit.workflows.folders import over_folder
 from aekit.workflows.judging import Measured, judge, table
 from aekit.workflows.picks import write_picks
 from aekit.workflows.score_report import Found, write_report
-from aekit.workflows.shards import Span
+from aekit.workflows.shards import Shard
 
 
 def score(
@@ -110,16 +110,12 @@ def score(
     elif common.labels_of(record) is not None:
         talk.say("the labels do not say what is normal; --normal CLASS does, and gives AUROC, average precision and F1")
     if part is not None and path is not None:
-        shape, words = (len(record) * _scores_each(trained, record),), {"labels": labels, "normal": normal}
-        job = shards.job_of("score", part, data, given, trained, run, shape, np.float32, options, rule=rule, **words)
+        words = {"rule": rule, "labels": labels, "normal": normal}
+        shape = (len(record) * _scores_each(trained, record),)
+        job = shards.job_of("score", part, data, given, trained, run, shape, np.float32, options, **words)
 
         def compute(place: Path) -> None:
-            span = shards.span_of(part, trained, record, run)
-            with talk.track("rows", len(span.record)) as bar:
-                scores = inference.score(trained, span.record, run, bar, with_pca=anomalous is not None)
-            common.warn(scores.seen, trained, talk)
-            own = _of_span(scores, span)
-            judging.save(place, _measured(trained, record, run, own, anomalous, is_own)[0])
+            judging.save(place, _part(part, trained, run, record, anomalous, is_own, talk))
 
         return {**shards.write_part(job, part, path, compute, options, talk), "seconds": clock.seconds}
     with together():
@@ -206,12 +202,25 @@ def _scores_each(trained: TrainedModel, record: Record) -> int:
     return 1 if _in_pieces(trained, record, each) else each
 
 
-def _of_span(scores: inference.Scores, span: Span) -> inference.Scores:
-    """The scores of a shard's own rows, which are numbered as in the whole."""
+def _part(
+    shard: Shard,
+    trained: TrainedModel,
+    run: inference.Run,
+    record: Record,
+    anomalous: NDArray[np.bool_] | None,
+    is_own: bool,
+    talk: Talk,
+) -> Measured:
+    """What is known of the rows of a shard, which are numbered as in the whole."""
+    span = shards.span_of(shard, trained, record, run)
+    with talk.track("rows", len(span.record)) as bar:
+        scores = inference.score(trained, span.record, run, bar, with_pca=anomalous is not None)
+    common.warn(scores.seen, trained, talk)
     each = len(scores.score) // len(span.record)
     own = slice(span.before * each, (span.before + span.rows) * each)
     row = scores.row[own] + span.start - span.before
-    return replace(scores, score=scores.score[own], pca=scores.pca[own], row=row, start=scores.start[own])
+    scores = replace(scores, score=scores.score[own], pca=scores.pca[own], row=row, start=scores.start[own])
+    return _measured(trained, record, run, scores, anomalous, is_own)[0]
 
 
 def _worst_pieces(scores: inference.Scores) -> inference.Scores:
