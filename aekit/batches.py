@@ -143,16 +143,22 @@ def _floats(values: NDArray[np.float64]) -> tuple[float, ...]:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def chunks(record: Record, row_bytes: int = 0) -> Iterator[tuple[int, Array]]:
+def chunk_rows(record: Record, row_bytes: int = 0, multiple: int = 1) -> int:
+    """Rows of a chunk, see `chunks`: a multiple of `multiple` where that many rows are no larger than a chunk."""
+    rows = max(1, CHUNK_BYTES // max(1, row_bytes, record.values_per_row * record.dtype.itemsize))
+    return rows // multiple * multiple or rows
+
+
+def chunks(record: Record, row_bytes: int = 0, multiple: int = 1) -> Iterator[tuple[int, Array]]:
     """(first row, samples as stored (B, C, ...)) through the whole record; raises AekitError at a NaN or infinity.
 
     The samples are a view of one buffer that the next step overwrites. `row_bytes` is what is made of a row, where that
-    is more than the row itself.
+    is more than the row itself; of `multiple` rows full batches are made.
     """
-    step = max(1, CHUNK_BYTES // max(1, row_bytes, record.values_per_row * record.dtype.itemsize))
+    step = chunk_rows(record, row_bytes, multiple)
     for start in range(0, len(record), step):
         rows = record.read(start, min(start + step, len(record)))
-        check_finite(rows, start, record)
+        check_finite(rows, record.first + start, record)
         yield start, record.to_samples(rows)
 
 

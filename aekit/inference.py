@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 from torch import Tensor
 
-from aekit.batches import CHUNK_BYTES, as_tensor, chunks, undo
+from aekit.batches import CHUNK_BYTES, as_tensor, chunk_rows, chunks, undo
 from aekit.errors import AekitError
 from aekit.graphs import Graphed
 from aekit.objectives import ERRORS, error_map, mse
@@ -164,6 +165,24 @@ def _windows(trained: TrainedModel, record: Record, overlap: bool) -> Windows:
     return Windows.over(record.sample_shape, trained.sample_shape, _each_channel(trained), overlap, rate)
 
 
+def _full_batches(places: list[Place], run: Run) -> int:
+    """The fewest rows whose windows are full batches."""
+    return run.batch_size // gcd(run.batch_size, len(places))
+
+
+def grain(trained: TrainedModel, record: Record, run: Run, as_signal: bool) -> int:
+    """The rows at whose multiples parts of a record are to begin to give the bits that the whole record gives.
+
+    A row's last bits depend on the size of its batch, so that batches are the same where parts begin with one.
+    `as_signal` tells `denoise` from `score` and `embed`.
+    """
+    windows = _windows(trained, record, as_signal)
+    multiple = _full_batches(windows.places, run)
+    rows = chunk_rows(record, windows.row_bytes(record.sample_shape[0]) if as_signal else 0, multiple)
+    of_chunk = record.dtype.kind in "iu" and record.dtype.itemsize == 4  # whose values choose a type, see float_for
+    return rows if of_chunk else min(rows, multiple)
+
+
 @dataclass
 class Result:
     """One batch through the model."""
@@ -233,7 +252,8 @@ def denoise(trained: TrainedModel, record: Record, run: Run, seen: Seen, progres
         return [undo(result.output.x_hat, result.offset, result.scale)]
 
     batches = _Batches(function, run, seen)
-    for start, samples in chunks(record, windows.row_bytes(record.sample_shape[0])):
+    rows = _full_batches(windows.places, run)
+    for start, samples in chunks(record, windows.row_bytes(record.sample_shape[0]), rows):
         given = windows.samples(samples)
         found = batches(given, windows.places)
         if len(windows.places) == 1:
@@ -277,7 +297,7 @@ def score(
     done = 0
     seen = Seen()
     batches = _Batches(function, run, seen)
-    for start, samples in chunks(record):
+    for start, samples in chunks(record, multiple=_full_batches(places, run)):
         maps = np.zeros(samples.shape if on_map is not None else 0, np.float32)
         for spots, (errors, *more) in batches(samples, places):
             part = slice(done, done := done + len(errors))
@@ -294,7 +314,8 @@ def score(
     if not np.isfinite(score).all():
         worst = row[int(np.argmin(np.isfinite(score)))]
         raise AekitError(
-            f"{record.source}: row {worst} holds values too far from the training data to be scored; mend or remove it"
+            f"{record.source}: row {record.first + worst} holds values too far from the training data to be scored; "
+            "mend or remove it"
         )
     starts = [tuple(along.start for along in place[1:]) for place in places] * len(record) if len(places) > 1 else []
     return Scores(score, pca_score, row, starts, seen)
@@ -420,7 +441,12 @@ def _scores_and_map(trained: TrainedModel, x: Tensor, precision: str) -> list[Te
 
 def latent_shape(trained: TrainedModel, record: Record) -> tuple[int, int]:
     """Rows (or windows) and D of what `embed` gives."""
-    return len(record) * len(_windows(trained, record, overlap=False).places), latent_width(trained)
+    return len(record) * samples_each(trained, record), latent_width(trained)
+
+
+def samples_each(trained: TrainedModel, record: Record) -> int:
+    """Scores, or latents, of a row: one, or one for each of its windows."""
+    return len(_windows(trained, record, overlap=False).places)
 
 
 def latent_width(trained: TrainedModel) -> int:
@@ -460,7 +486,7 @@ def embed(
         return found
 
     batches = _Batches(function, run, seen)
-    for start, samples in chunks(record):
+    for start, samples in chunks(record, multiple=_full_batches(places, run)):
         parts = []
         for _, (latents, *errors) in batches(samples, places):
             parts.append(latents)

@@ -56,6 +56,7 @@ class Record:
     point_labels: Array | None = None  # (T,), the labels of such a row
     notes: tuple[str, ...] = ()  # what the reader found out or left out, for the user
     header: object = None
+    first: int = 0  # the place in its file of its first row
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -140,6 +141,20 @@ def select(record: Record, rows: NDArray[np.int64]) -> Record:
         recorded=None,
         by_point=False,
         point_labels=None,
+    )
+
+
+def rows_of(record: Record, start: int, stop: int) -> Record:
+    """The values of these rows of a record, read as they are asked for, without what the file tells beside them."""
+    return replace(
+        record,
+        shape=(stop - start, *record.shape[1:]),
+        read=lambda first, last: record.read(start + first, start + last),
+        labels=None,
+        target=None,
+        picks=None,
+        recorded=None,
+        first=record.first + start,
     )
 
 

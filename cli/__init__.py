@@ -11,6 +11,7 @@ from aekit.cli.denoise import denoise
 from aekit.cli.embed import embed
 from aekit.cli.generate import generate
 from aekit.cli.info import datasets, doctor, info, recipes
+from aekit.cli.merge import merge
 from aekit.cli.score import score
 from aekit.cli.train import train
 from aekit.errors import AekitError, RankError, UsageError
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (train, denoise, score, embed, generate, info, recipes, datasets, doctor, bench):
+for verb in (train, denoise, score, embed, generate, merge, info, recipes, datasets, doctor, bench):
     app.command()(verb)
 
 

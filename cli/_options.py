@@ -40,6 +40,12 @@ Normal = Annotated[
     str | None, typer.Option("--normal", help="Classes that count as normal, as in 1 or 1,2; all others are anomalies.")
 ]
 
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard", metavar="I/N", help="Only the I-th of N parts of the rows, written to OUT.parts, for aekit merge."
+    ),
+]
 Missing = Annotated[
     str | None,
     typer.Option(

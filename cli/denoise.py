@@ -25,6 +25,7 @@ def denoise(
             help="Fill in where this array is not zero, and leave all else as it is; nan: where INPUT is NaN."
         ),
     ] = None,
+    shard: shared.Shard = None,
     model: shared.Model = None,
     fresh: shared.Fresh = False,
     device: shared.Device = "auto",
@@ -46,7 +47,9 @@ def denoise(
     options = shared.options(model, device, kernels, precision, batch_size, seed, force, report, fresh)
     talk = shared.talk(quiet)
     if mask is None:
-        figures = workflows.denoise(data, out, clean, noise_out, options, talk)
+        figures = workflows.denoise(data, out, clean, noise_out, options, talk, shard)
+    elif shard is not None:
+        raise typer.BadParameter("goes without --mask", param_hint="--shard")
     elif noise_out is not None:
         raise typer.BadParameter("goes without --mask, which takes nothing away", param_hint="--noise-out")
     elif fresh:

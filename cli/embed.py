@@ -33,6 +33,7 @@ def embed(
     clusters: Annotated[
         int | None, typer.Option(min=2, metavar="K", help="Also write K clusters, found by k-means.")
     ] = None,
+    shard: shared.Shard = None,
     missing: shared.Missing = None,
     model: shared.Model = None,
     device: shared.Device = "auto",
@@ -61,5 +62,6 @@ def embed(
         metric=metric,
         probe=probe,
         clusters=clusters,
+        shard=shard,
     )
     shared.report(figures, as_json, quiet)

@@ -28,6 +28,7 @@ def score(
     pick_thresholds: Annotated[
         str, typer.Option(help="Least probability of a detection, of P and of S, for models that find picks.")
     ] = "0.3,0.1,0.1",
+    shard: shared.Shard = None,
     missing: shared.Missing = None,
     model: shared.Model = None,
     fresh: shared.Fresh = False,
@@ -48,7 +49,8 @@ def score(
     from aekit import workflows
 
     options = shared.options(model, device, kernels, precision, batch_size, seed, force, report, fresh, missing)
-    figures = workflows.score(data, out, threshold, labels, normal, error_map, options, shared.talk(quiet), least)
+    talk = shared.talk(quiet)
+    figures = workflows.score(data, out, threshold, labels, normal, error_map, options, talk, least, shard)
     shared.report(figures, as_json, quiet)
 
 

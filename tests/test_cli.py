@@ -41,7 +41,8 @@ def test_help_imports_neither_torch_nor_numpy() -> None:
         "try: main()\nexcept SystemExit: pass\n"
         "assert not {{'torch', 'numpy'}} & set(sys.modules)"
     )
-    for verb in ("train", "denoise", "score", "embed", "generate", "info", "recipes", "datasets", "doctor", "bench"):
+    of_data = ("train", "denoise", "score", "embed", "generate", "merge", "info")
+    for verb in (*of_data, "recipes", "datasets", "doctor", "bench"):
         done = subprocess.run([sys.executable, "-c", code.format(verb)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert "Usage: aekit" in done.stdout

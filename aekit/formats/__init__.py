@@ -171,7 +171,7 @@ def create(
     cannot hold shape or dtype.
     """
     out = Path(out)
-    plan = Plan(out, _writable(out, like), like, tuple(shape), np.dtype(dtype), force)
+    plan = Plan(out, ending_for(out, like), like, tuple(shape), np.dtype(dtype), force)
     assert plan.dtype.kind in "iuf"
     with together(), whole(out, force) as temporary, WRITERS[plan.ending](temporary, plan) as put:
         writer = Writer(plan, put)
@@ -179,8 +179,8 @@ def create(
         assert writer.written == shape[0], f"{writer.written} rows of {shape[0]} were written to {out}"
 
 
-def _writable(out: Path, like: Record) -> str:
-    """The registered ending of an output."""
+def ending_for(out: Path, like: Record) -> str:
+    """The registered ending of an output; raises AekitError where there is none."""
     ending = ending_of(out.name)
     if ending in WRITERS:
         return ending

@@ -7,6 +7,7 @@ from aekit.workflows.embed import embed
 from aekit.workflows.fill import fill
 from aekit.workflows.generate import Words, generate
 from aekit.workflows.info import doctor, info, list_datasets, list_recipes
+from aekit.workflows.merge import merge
 from aekit.workflows.score import score
 from aekit.workflows.train import train
 
@@ -25,6 +26,7 @@ __all__ = [
     "list_datasets",
     "list_recipes",
     "load_model",
+    "merge",
     "score",
     "train",
 ]

@@ -21,13 +21,15 @@ RECIPE = "blind-spot"
 JUDGED = 1 << 19  # values of a record, about
 
 
-def find_model(data: str, record: Record, options: Options, talk: Talk) -> tuple[TrainedModel, Run, dict[str, Any]]:
+def find_model(
+    data: str, record: Record, options: Options, talk: Talk, may_learn: bool = True
+) -> tuple[TrainedModel, Run, dict[str, Any]]:
     """The model to denoise the record with, learnt from it where no run fits, and what it found of the noise.
 
     Raises AekitError where it learns from noisy rows alone and their noise is not independent from point to point; a
     run that was learnt here is then removed.
     """
-    can_learn = record.kind != "table" or options.fresh
+    can_learn = may_learn and (record.kind != "table" or options.fresh)
     with own_run(RECIPE, data) as folder:
 
         def learn() -> TrainedModel:

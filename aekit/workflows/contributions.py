@@ -43,6 +43,16 @@ def shares(
         yield (total / np.maximum(total.sum(axis=0), 1e-30)).T
 
 
+def named(
+    trained: TrainedModel, record: Record, run: inference.Run, flagged: NDArray[np.bool_], columns: Columns
+) -> NDArray[np.object_]:
+    """In words the columns that have most in the score of each flagged row; nothing of the other rows."""
+    words = np.full(len(flagged), "", object)
+    rows = np.flatnonzero(flagged)
+    words[rows] = [line for part in shares(trained, record, run, rows, columns) for line in told(part, columns.names)]
+    return words
+
+
 def told(shares: NDArray[np.float32], names: Sequence[str]) -> list[str]:
     """As in "v3 62%; v7 21%", of each row of (K, columns) the columns that have most."""
     order = np.argsort(-shares, axis=1, kind="stable")[:, :NAMED]

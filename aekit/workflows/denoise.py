@@ -13,10 +13,11 @@ from aekit.errors import AekitError
 from aekit.files import together, whole
 from aekit.records import Array, Record, times
 from aekit.trained import TrainedModel
-from aekit.workflows import blind, common
+from aekit.workflows import blind, common, shards
 from aekit.workflows.common import Clock, Options, Talk
 from aekit.workflows.folders import over_folder
 from aekit.workflows.gain import Gain
+from aekit.workflows.shards import Shard
 
 SHOWN = 6  # rows in the report
 MOST_VALUES = 1 << 24  # of these rows, unless a single one holds more
@@ -30,14 +31,22 @@ def denoise(
     noise_out: str | None = None,
     options: Options | None = None,
     talk: Talk | None = None,
+    shard: str | None = None,
 ) -> dict[str, Any]:
     """Writes the denoised rows of `data` to `out` (<name>.denoised.<ending> by default); returns the figures.
 
     A folder of files gives a folder of files, each denoised by itself.
     `noise_out` takes what was taken away, as floats: the input is the sum of both outputs. Where the clean data is
-    known (`clean`, or a data set's own), also signal-to-noise ratios, correlation and explained variance.
+    known (`clean`, or a data set's own), also signal-to-noise ratios, correlation and explained variance. With `shard`,
+    as in 2/8, writes that part of the rows beside `out`, for `merge`.
     """
     options, talk, clock = options or Options(), talk or Talk(), Clock()
+    if shard is not None:
+        others = {"--clean": clean, "--noise-out": noise_out}
+        return {
+            **_denoise_shard(data, out, shards.asked(shard, data, options, others), options, talk),
+            "seconds": clock.seconds,
+        }
     inside = formats.files_in(Path(data))
     if inside.files:
         return _denoise_folder(Path(data), inside, out, clean, noise_out, options, talk)
@@ -54,6 +63,28 @@ def denoise(
             "warning: the cleaned rows are hardly closer to the clean ones than zeros would be (0 dB): train longer"
         )
     return {**figures, "seconds": clock.seconds}
+
+
+def _denoise_shard(data: str, out: str | None, shard: Shard, options: Options, talk: Talk) -> dict[str, Any]:
+    record = common.open_input(data)
+    path = Path(out) if out is not None else common.default_out(data, "denoised", None, ".npy")
+    shards.check_places(shard, record, data, path, options)
+    formats.ending_for(path, record)
+    trained, run, _ = blind.find_model(data, record, options, talk, may_learn=False)
+    span = shards.span_of(shard, trained, record, run, as_signal=True)
+    job = shards.job_of("denoise", shard, data, record, trained, run, record.shape, record.dtype, options)
+
+    def compute(part: Path) -> None:
+        seen, shape = inference.Seen(), (span.rows, *record.shape[1:])
+        with (
+            formats.create(part, span.record, shape, record.dtype, force=True) as writer,
+            talk.track("rows", len(span.record)) as bar,
+        ):
+            for cleaned in span.own(inference.denoise(trained, span.record, run, seen, bar)):
+                writer.write(cleaned)
+        common.warn(seen, trained, talk)
+
+    return shards.write_part(job, shard, path, compute, options, talk)
 
 
 def _denoise_folder(

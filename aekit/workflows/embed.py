@@ -1,6 +1,7 @@
 """embed: one latent vector per sample in the file's order, maps of them, and what they tell."""
 
 import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,10 @@ from aekit.files import together, whole
 from aekit.records import Record, record_of
 from aekit.trained import TrainedModel
 from aekit.training import predicts_hidden, reconstructs
-from aekit.workflows import analyses, common
+from aekit.workflows import analyses, common, shards
 from aekit.workflows.analyses import Embedded, Kept
 from aekit.workflows.common import Clock, Options, Talk
+from aekit.workflows.shards import Shard
 
 if TYPE_CHECKING:
     from aekit.reports import Section
@@ -56,12 +58,14 @@ def embed(
     metric: str = "euclidean",
     probe: bool = False,
     clusters: int | None = None,
+    shard: str | None = None,
 ) -> dict[str, Any]:
     """Writes latents (rows, D) to `out` (by default <name>.latents.npy), and <out>.png beside it; returns the figures.
 
     Labels go along: inside the file where the format holds several arrays, else as <out>.labels.csv. `maps` are names
     of latents.MAPS between commas, or none. `neighbours` and `clusters`, numbers of them, write <out>.neighbours.csv
-    (in `reference`, else in the input) and <out>.clusters.csv; `probe` measures how well classes can be read off.
+    (in `reference`, else in the input) and <out>.clusters.csv; `probe` measures how well classes can be read off. With
+    `shard`, as in 2/8, writes the latents of that part of the rows beside `out`, for `merge`, and no maps.
     """
     options, talk, clock = options or Options(), talk or Talk(), Clock()
     asked = Asked(parse_maps(maps), neighbours, metric, probe, clusters)
@@ -70,6 +74,10 @@ def embed(
         raise UsageError(f"--metric: {metric!r} is none of {', '.join(latents.METRICS)}")
     if reference is not None and neighbours is None:
         raise UsageError("--reference: is where neighbours are looked for; say how many with --neighbours K")
+    if shard is not None:
+        alone = {"--neighbours": neighbours, "--probe": probe, "--clusters": clusters}
+        part = shards.asked(shard, data, options, alone)
+        return {**_embed_shard(data, out, labels, part, options, talk), "seconds": clock.seconds}
     record = common.open_input(data, labels)
     other = None if reference is None else _open_reference(reference, labels)
     if probe:
@@ -78,7 +86,7 @@ def embed(
     outputs = Outputs(
         path,
         path.with_suffix(".png") if asked.maps else None,
-        path.with_suffix(".labels.csv") if record.labels is not None and path.suffix not in INSIDE else None,
+        labels_file(path) if record.labels is not None else None,
         path.with_suffix(".neighbours.csv") if neighbours is not None else None,
         path.with_suffix(".clusters.csv") if clusters is not None else None,
     )
@@ -98,6 +106,43 @@ def embed(
         with together():
             figures = _embed(of_input, of_other, run, outputs, asked, options, talk)
     return {**figures, "seconds": clock.seconds}
+
+
+def _embed_shard(
+    data: str, out: str | None, labels: str | None, shard: Shard, options: Options, talk: Talk
+) -> dict[str, Any]:
+    given = common.open_input(data, labels)
+    path = Path(out) if out is not None else common.default_out(data, "latents", ".npy")
+    shards.check_places(shard, given, data, path, options)
+    trained, run = common.find_model(data, given, "embed", options, talk)
+    record = common.as_model_takes(trained, given, options.missing, talk)
+    span = shards.span_of(shard, trained, record, run)
+    rows, width = inference.latent_shape(trained, record)
+    each = rows // len(record)
+    formats.ending_for(path, latents_like(record.source, rows, width, None))
+    job = shards.job_of("embed", shard, data, given, trained, run, (rows, width), np.float32, options, labels=labels)
+
+    def compute(part: Path) -> None:
+        like = latents_like(record.source, span.rows * each, width, None)
+        with formats.create(part, like, like.shape, np.float32, force=True) as writer:
+            for z in span.own(_latents(trained, span.record, run, talk), each):
+                writer.write(z)
+
+    return shards.write_part(job, shard, path, compute, options, talk)
+
+
+def labels_file(latents: Path) -> Path | None:
+    """Beside latents in a format without a place for labels."""
+    return None if latents.suffix in INSIDE else latents.with_suffix(".labels.csv")
+
+
+def latents_like(source: str, rows: int, width: int, labels: NDArray[Any] | None) -> Record:
+    """What latents are written like, with the labels where their file has a place for them."""
+    return record_of(np.empty((rows, width), np.float32), source, labels)
+
+
+def write_labels(path: Path, labels: NDArray[Any], force: bool) -> None:
+    formats.write_columns(path, {"row": np.arange(len(labels)), "label": labels}, force)
 
 
 def parse_maps(text: str) -> tuple[str, ...]:
@@ -145,12 +190,11 @@ def _embed(
     trained, record, kept = embedded.trained, embedded.record, embedded.kept
     rows, width = kept.shape
     labels = embedded.labels()
-    inside = outputs.latents.suffix in INSIDE
-    like = record_of(np.zeros((rows, width), np.float32), record.source, labels if inside else None)
+    like = latents_like(record.source, rows, width, labels if outputs.labels is None else None)
     with formats.create(outputs.latents, like, (rows, width), np.dtype(np.float32), options.force) as writer:
         errors = _run(embedded, run, talk, writer)
     if outputs.labels is not None and labels is not None:
-        formats.write_columns(outputs.labels, {"row": np.arange(rows), "label": labels}, options.force)
+        write_labels(outputs.labels, labels, options.force)
     figures: dict[str, Any] = {
         "count": rows,
         "out": str(outputs.latents),
@@ -204,7 +248,6 @@ def _embed(
 def _run(embedded: Embedded, run: inference.Run, talk: Talk, writer: formats.Writer | None) -> NDArray[np.float64]:
     """Fills in the latents, and writes them; returns the mean errors of the model and of PCA, as far as there are."""
     trained, record = embedded.trained, embedded.record
-    seen = inference.Seen()
     total = np.zeros(2 if trained.pca is not None else 1)
 
     def add(errors: list[NDArray[np.float32]]) -> None:
@@ -213,17 +256,30 @@ def _run(embedded: Embedded, run: inference.Run, talk: Talk, writer: formats.Wri
     on_errors = (
         add if writer is not None and reconstructs(trained.network) and not predicts_hidden(trained.network) else None
     )
+    for z in _latents(trained, record, run, talk, on_errors):
+        if writer is not None:
+            writer.write(z)
+        embedded.kept.append(z)
+    return total / embedded.kept.shape[0] if on_errors is not None else np.zeros(0)
+
+
+def _latents(
+    trained: TrainedModel,
+    record: Record,
+    run: inference.Run,
+    talk: Talk,
+    on_errors: Callable[[list[NDArray[np.float32]]], object] | None = None,
+) -> Iterator[NDArray[np.float32]]:
+    """As inference gives them; raises AekitError where one is not a number."""
+    seen = inference.Seen()
     with talk.track("rows", len(record)) as bar:
         for z in inference.embed(trained, record, run, seen, bar, on_errors):
             if not np.isfinite(z).all():
                 raise AekitError(
                     f"{record.source}: a latent is not a number: the values are too far from the training data"
                 )
-            if writer is not None:
-                writer.write(z)
-            embedded.kept.append(z)
+            yield z
     common.warn(seen, trained, talk)
-    return total / embedded.kept.shape[0] if on_errors is not None else np.zeros(0)
 
 
 def _compression(

@@ -17,15 +17,15 @@ from aekit.records import Record
 from aekit.thresholds import Verdict
 from aekit.trained import TrainedModel
 from aekit.training import classifies, finds_picks
-from aekit.workflows import common, contributions, own_input
+from aekit.workflows import common, contributions, judging, own_input, shards
 from aekit.workflows.classes import write_classes
 from aekit.workflows.common import Clock, Options, Talk
 from aekit.workflows.contributions import Columns
 from aekit.workflows.folders import over_folder
+from aekit.workflows.judging import Measured, judge, table
 from aekit.workflows.picks import write_picks
 from aekit.workflows.score_report import Found, write_report
-
-LOW_AGREEMENT = 0.8  # of the ranks of two halves of the networks, below which it is told
+from aekit.workflows.shards import Shard
 
 
 def score(
@@ -38,14 +38,18 @@ def score(
     options: Options | None = None,
     talk: Talk | None = None,
     pick_thresholds: tuple[float, float, float] = THRESHOLDS,
+    shard: str | None = None,
 ) -> dict[str, Any]:
     """Writes a row per sample (or window) to `out` (<name>.scores.csv by default, "-" is stdout).
 
     A model that finds picks writes a row per detection and pick instead, above `pick_thresholds`, a classifier the
-    class of each sample and its probability. A folder of files gives a folder of tables.
+    class of each sample and its probability. A folder of files gives a folder of tables. With `shard`, as in 2/8,
+    writes the scores of that part of the rows beside `out`, for `merge`, which judges all of them by the rule.
     """
     options, talk, clock = options or Options(), talk or Talk(), Clock()
     thresholds.parse_rule(rule)
+    alone = {"--map": error_map, "-o -": out == "-"}
+    part = None if shard is None else shards.asked(shard, data, options, alone)
     inside = formats.files_in(Path(data))
     if inside.files:
         if out == "-" or labels is not None or error_map is not None:
@@ -60,7 +64,10 @@ def score(
         if path is not None and not path.name.removesuffix(".gz").endswith((".csv", ".tsv")):
             raise AekitError(f"{path}: scores are a table; name a .csv or .tsv file with -o")
         ranges = None if path is None or not record.by_point else _ranges_file(path)
-        common.check_outputs(options, data, path, maps, ranges)
+        if part is None or path is None:
+            common.check_outputs(options, data, path, maps, ranges)
+        else:
+            shards.check_places(part, record, data, path, options)
         return path
 
     def learn() -> TrainedModel:
@@ -68,13 +75,16 @@ def score(
         common.parse_normal(normal, data, record)
         return own_input.learn(data, record, labels, options, talk)
 
-    trained, run = common.find_model(data, record, "score", options, talk, learn)
+    trained, run = common.find_model(data, record, "score", options, talk, learn if part is None else None)
+    given = record
     is_own = trained.own_input and trained.fingerprint == common.fingerprint(record)
     of_table = contributions.columns_of(trained, record)
     record = common.as_model_takes(trained, record, options.missing, talk)
     record = own_input.as_points(record, trained.sample_shape[-1]) if trained.own_input else record
     suffix = "picks" if finds_picks(trained.network) else "classes" if classifies(trained.network) else "scores"
     path = place(record, suffix)
+    if part is not None and suffix != "scores":
+        raise AekitError(f"{trained.source}: writes {suffix}, which are not cut into parts; leave --shard off")
     if finds_picks(trained.network):
         if error_map is not None or normal is not None or rule != "auto":
             raise AekitError(
@@ -99,6 +109,15 @@ def score(
         talk.say(f"anomalies by label: {'all but ' + ', '.join(classes) if classes else '1'} (--normal for others)")
     elif common.labels_of(record) is not None:
         talk.say("the labels do not say what is normal; --normal CLASS does, and gives AUROC, average precision and F1")
+    if part is not None and path is not None:
+        words = {"rule": rule, "labels": labels, "normal": normal}
+        shape = (len(record) * _scores_each(trained, record),)
+        job = shards.job_of("score", part, data, given, trained, run, shape, np.float32, options, **words)
+
+        def compute(place: Path) -> None:
+            judging.save(place, _part(part, trained, run, record, anomalous, is_own, talk))
+
+        return {**shards.write_part(job, part, path, compute, options, talk), "seconds": clock.seconds}
     with together():
         figures = _score(trained, run, record, path, rule, anomalous, error_map, is_own, of_table, options, talk)
     return {**figures, "seconds": clock.seconds}
@@ -143,52 +162,19 @@ def _score(
     options: Options,
     talk: Talk,
 ) -> dict[str, Any]:
-    assert trained.calibration is not None, "score has checked it"
     scores = _scores(trained, record, run, error_map, anomalous is not None, options, talk)
     common.warn(scores.seen, trained, talk)
-    in_pieces = trained.own_input and record.kind == "image" and bool(scores.start)
-    if in_pieces:
-        scores = _worst_pieces(scores, len(record))
-    by_itself = is_own or in_pieces or record.by_point  # the scores of windows say nothing of those of points
-    calibration = scores.score[:0] if by_itself else trained.calibration.numpy()
-    is_mixed = trained.own_input or by_itself
-    if is_mixed:
-        verdict = thresholds.judge_mixed(scores.score, rule, None if by_itself else calibration)
-    else:
-        verdict = thresholds.judge(scores.score, calibration, rule)
-    if run.precision != trained.precision and not by_itself:
-        talk.say(f"calibrated in {trained.precision}, scored in {run.precision}: p-values are approximate")
-    for note in verdict.notes:
-        talk.say(note)
-    agreement = trained.figures.get("rank_agreement", 1.0)
-    if agreement < LOW_AGREEMENT:
-        talk.say(
-            f"rank agreement {agreement:.2f}: the two halves of the networks, each taught by its share of the rows, "
-            "rank them differently; more rows or more steps of training may help"
-        )
-    truth = None if anomalous is None else anomalous[scores.row]
-    figures: dict[str, Any] = {
-        "count": len(scores.score),
-        "flagged": int(verdict.flagged.sum()),
-        "rule": verdict.rule,
-        "threshold": float(verdict.threshold) if np.isfinite(verdict.threshold) else None,
-        **({} if by_itself else {"calibration_rows": len(trained.calibration)}),
-        "model": trained.source,
-        "out": "-" if path is None else str(path),
-        **{name: value for name, value in trained.figures.items() if name == "rank_agreement"},
-    }
-    pca: dict[str, float] = {}
-    if truth is not None:
-        figures |= _rounded(thresholds.anomaly_figures(scores.score, truth, verdict.flagged))
-        pca = _pca_figures(trained, scores.pca, truth, rule, is_mixed)
-        figures |= {f"pca_{k}": v for k, v in pca.items()}
+    measured, scores = _measured(trained, record, run, scores, anomalous, is_own)
+    places = {"model": trained.source, "out": "-" if path is None else str(path)}
+    verdict, figures, pca = judge(measured, rule, places, talk)
     ranges = (
         _ranges(verdict, scores, max(1, trained.sample_shape[-1] // inference.POINT_HOPS)) if record.by_point else {}
     )
     if options.report is not None:
-        found = Found(trained, record, run, scores, verdict, truth, calibration, of_table, ranges)
+        found = Found(trained, record, run, scores, verdict, measured.truth, measured.calibration, of_table, ranges)
         figures["report"] = write_report(found, figures, pca, options)
-    columns = _columns(trained, record, run, scores, verdict, of_table)
+    named = None if of_table is None else contributions.named(trained, record, run, verdict.flagged, of_table)
+    columns = table(measured, verdict, named)
     if path is None:
         formats.write_csv(sys.stdout, columns)
     else:
@@ -205,8 +191,41 @@ def _score(
     return figures
 
 
-def _worst_pieces(scores: inference.Scores, rows: int) -> inference.Scores:
+def _in_pieces(trained: TrainedModel, record: Record, each: int) -> bool:
+    """Whether pictures are scored by their worst piece: where a model of the input itself takes `each` of one."""
+    return trained.own_input and record.kind == "image" and each > 1
+
+
+def _scores_each(trained: TrainedModel, record: Record) -> int:
+    """Scores of a row."""
+    each = inference.samples_each(trained, record)
+    return 1 if _in_pieces(trained, record, each) else each
+
+
+def _part(
+    shard: Shard,
+    trained: TrainedModel,
+    run: inference.Run,
+    record: Record,
+    anomalous: NDArray[np.bool_] | None,
+    is_own: bool,
+    talk: Talk,
+) -> Measured:
+    """What is known of the rows of a shard, which are numbered as in the whole."""
+    span = shards.span_of(shard, trained, record, run)
+    with talk.track("rows", len(span.record)) as bar:
+        scores = inference.score(trained, span.record, run, bar, with_pca=anomalous is not None)
+    common.warn(scores.seen, trained, talk)
+    each = len(scores.score) // len(span.record)
+    own = slice(span.before * each, (span.before + span.rows) * each)
+    row = scores.row[own] + span.start - span.before
+    scores = replace(scores, score=scores.score[own], pca=scores.pca[own], row=row, start=scores.start[own])
+    return _measured(trained, record, run, scores, anomalous, is_own)[0]
+
+
+def _worst_pieces(scores: inference.Scores) -> inference.Scores:
     """Of each picture that was scored in pieces the highest score, and where that piece lies."""
+    rows = len(np.unique(scores.row))
     each = scores.score.reshape(rows, -1)
     worst = np.arange(rows) * each.shape[1] + each.argmax(axis=1)
     pca = scores.pca.reshape(rows, -1).max(axis=1) if len(scores.pca) else scores.pca
@@ -271,14 +290,23 @@ def _scores(
             return inference.score(trained, record, run, bar, with_pca=with_pca, on_map=writer.write)
 
 
-def _columns(
+def _measured(
     trained: TrainedModel,
     record: Record,
     run: inference.Run,
     scores: inference.Scores,
-    verdict: Verdict,
-    of_table: Columns | None,
-) -> dict[str, NDArray[Any]]:
+    anomalous: NDArray[np.bool_] | None,
+    is_own: bool,
+) -> tuple[Measured, inference.Scores]:
+    """The scores with what the file tells of each, and, where a picture was scored in pieces, one for each picture.
+
+    `scores` may be of some of the record's rows.
+    """
+    assert trained.calibration is not None, "score has checked it"
+    in_pieces = _in_pieces(trained, record, inference.samples_each(trained, record))
+    if in_pieces:
+        scores = _worst_pieces(scores)
+    by_itself = is_own or in_pieces or record.by_point  # the scores of windows say nothing of those of points
     columns: dict[str, NDArray[Any]] = {"row": scores.row}
     times = formats.times_of(record.header) if record.by_point else None
     columns |= {} if times is None else {"time": np.array(times)}
@@ -288,14 +316,20 @@ def _columns(
         columns |= {name: starts[:, i] for i, name in enumerate(names)}
     if record.recorded is not None:
         columns |= _where_and_when(trained, record, scores)
-    columns |= {"score": scores.score, "p_value": verdict.p_values, "anomaly": verdict.flagged.astype(np.int8)}
-    if of_table is not None:
-        columns["columns"] = np.full(len(scores.row), "", object)
-        flagged = np.flatnonzero(verdict.flagged)
-        parts = contributions.shares(trained, record, run, flagged, of_table)
-        columns["columns"][flagged] = [words for part in parts for words in contributions.told(part, of_table.names)]
     labels = common.labels_of(record)
-    return columns | ({} if labels is None else {"label": labels[scores.row]})
+    measured = Measured(
+        columns,
+        scores.score,
+        None if labels is None else labels[scores.row],
+        None if anomalous is None else anomalous[scores.row],
+        scores.pca,
+        scores.score[:0] if by_itself else trained.calibration.numpy(),
+        None if trained.pca_calibration is None else trained.pca_calibration.numpy(),
+        trained.own_input or by_itself,
+        (trained.precision, run.precision),
+        trained.figures.get("rank_agreement"),
+    )
+    return measured, scores
 
 
 def _where_and_when(trained: TrainedModel, record: Record, scores: inference.Scores) -> dict[str, NDArray[Any]]:
@@ -308,17 +342,3 @@ def _where_and_when(trained: TrainedModel, record: Record, scores: inference.Sco
     if record.recorded is not None and len(record.recorded.gaps):
         columns["in_gap"] = common.gap_share(record, row, first, np.full_like(first, length))
     return columns
-
-
-def _pca_figures(
-    trained: TrainedModel, scores: NDArray[np.float32], truth: NDArray[np.bool_], rule: str, is_mixed: bool
-) -> dict[str, float]:
-    if trained.pca_calibration is None or not len(scores):
-        return {}
-    calibration = trained.pca_calibration.numpy()
-    verdict = thresholds.judge_mixed(scores, rule) if is_mixed else thresholds.judge(scores, calibration, rule)
-    return _rounded(thresholds.anomaly_figures(scores, truth, verdict.flagged))
-
-
-def _rounded(figures: dict[str, Any]) -> dict[str, Any]:
-    return {k: None if v is None else round(float(v), 4) for k, v in figures.items()}

@@ -1,0 +1,326 @@
+"""A verb on one of N contiguous parts of the rows, so that many machines share a file and a killed job goes on.
+
+A part lies in the folder OUT.parts, as 2-of-8.npy or .npz, with its manifest, 2-of-8.json, which is written last: a
+part without one counts as absent. The manifest tells of which input, model and settings the part was made, so that
+`aekit merge` takes no part for another. Of the rows of its first and last batch a part also computes those of the
+neighbours: the last bits of a result depend on the size of the batch, and the parts together are the bytes that the
+verb writes without parts.
+"""
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+import aekit
+from aekit.errors import AekitError, UsageError
+from aekit.formats import files_in
+from aekit.inference import Run, grain
+from aekit.records import Array, Record, rows_of
+from aekit.trained import TrainedModel
+from aekit.workflows import common
+from aekit.workflows.common import Options, Talk
+
+FORMAT = 1  # of the manifest
+ENDINGS = {"denoise": ".npy", "score": ".npz", "embed": ".npy"}  # of parts, whatever the output's
+HASHED = 1 << 20  # bytes at a time
+_NAME = re.compile(r"(\d{1,9})-of-(\d{1,9})\.json")
+
+
+class Shard(NamedTuple):
+    number: int  # from 1
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+    def rows(self, count: int) -> tuple[int, int]:
+        """The first of so many rows that is the shard's, and the one behind its last; no shard has two rows more."""
+        return count * (self.number - 1) // self.of, count * self.number // self.of
+
+
+def parse_shard(text: str) -> Shard:
+    """`2/8` as the second of eight; raises UsageError for anything else."""
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    shard = Shard(int(match[1]), int(match[2])) if match else Shard(0, 0)
+    if not 1 <= shard.number <= shard.of:
+        raise UsageError(f"--shard: {text!r} is no I/N with I from 1 to N, as in 2/8")
+    return shard
+
+
+def asked(text: str, data: str, options: Options, others: Mapping[str, object]) -> Shard:
+    """The shard that is asked for; raises UsageError beside flags that take all rows, AekitError for a folder."""
+    shard = parse_shard(text)
+    flags = {**others, "--report": options.report, "--fresh": options.fresh}
+    for flag, value in flags.items():
+        if value is not None and value is not False:
+            raise UsageError(f"--shard: goes without {flag}, which takes all rows at once")
+    if files_in(Path(data)).files:
+        raise AekitError(f"{data}: is a folder of files, each of which is a job by itself; name one of them")
+    return shard
+
+
+def check_places(shard: Shard, record: Record, data: str, out: Path, options: Options) -> None:
+    """Raises AekitError where the rows cannot be cut so, or the parts not be written beside `out`."""
+    if len(record) == 1:
+        raise AekitError(f"{record.source}: is a single row, which is not cut into parts; leave --shard off")
+    if len(record) < shard.of:
+        raise AekitError(f"{record.source}: has {len(record)} rows, too few for {shard.of} parts; ask for fewer")
+    common.check_outputs(replace(options, force=True), data, out)
+
+
+class Span(NamedTuple):
+    """The rows of a shard and what lies around them in their batches."""
+
+    record: Record  # those rows
+    before: int  # rows of it that come before the shard's
+    rows: int  # of the shard
+    start: int  # the first of them in the whole
+
+    def own(self, chunks: Iterable[Array], each: int = 1) -> Iterator[Array]:
+        """Of what was made of all rows, `each` in turn of one row, a chunk at a time, what is of the shard's."""
+        at, first, last = 0, self.before * each, (self.before + self.rows) * each
+        for chunk in chunks:
+            mine = chunk[max(0, first - at) : max(0, last - at)]
+            at += len(chunk)
+            if len(mine):
+                yield mine
+
+
+def span_of(shard: Shard, trained: TrainedModel, record: Record, run: Run, as_signal: bool = False) -> Span:
+    unit = grain(trained, record, run, as_signal)
+    start, stop = shard.rows(len(record))
+    first, last = start // unit * unit, min(len(record), -(-stop // unit) * unit)
+    return Span(rows_of(record, first, last), start - first, stop - start, start)
+
+
+# --- parts and manifests ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all shards of one job share, and so all of their manifests; paths and names are for people."""
+
+    verb: str
+    of: int
+    input: str
+    fingerprint: str  # of the input
+    model: str  # its file
+    model_sha256: str
+    settings: dict[str, Any]  # what changes the result, as JSON has it
+    shape: tuple[int, ...]  # of the whole output
+    dtype: str
+    rows: int  # of the input
+    aekit: str = aekit.__version__
+    format: int = FORMAT
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of the parts of the output, in their order."""
+        each = self.shape[0] // self.rows
+        ends = [Shard(number, self.of).rows(self.rows) for number in range(1, self.of + 1)]
+        return [((stop - start) * each, *self.shape[1:]) for start, stop in ends]
+
+    def same(self, other: "Job") -> bool:
+        """Whether parts of the two are of one whole; files may lie at different places on different machines."""
+        ours, theirs = ({**asdict(job), "input": "", "model": ""} for job in (self, other))
+        return ours == theirs
+
+
+@dataclass(frozen=True)
+class Manifest:
+    job: Job
+    start: int
+    stop: int
+    sha256: str  # of the part
+
+
+def job_of(
+    verb: str,
+    shard: Shard,
+    data: str,
+    record: Record,
+    trained: TrainedModel,
+    run: Run,
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    options: Options,
+    **more: str | None,
+) -> Job:
+    """`record` is the input as it was read; `more` are settings of the verb alone."""
+    settings = {"precision": run.precision, "batch_size": options.batch_size, "missing": options.missing, **more}
+    name, fingerprint = np.dtype(dtype).name, common.fingerprint(record)
+    model_sha256 = checksum(Path(trained.source))
+    return Job(verb, shard.of, data, fingerprint, trained.source, model_sha256, settings, shape, name, len(record))
+
+
+def folder_of(out: Path) -> Path:
+    return out.with_name(f"{out.name}.parts")
+
+
+def part_of(out: Path, verb: str, shard: Shard) -> Path:
+    return folder_of(out) / f"{shard.number}-of-{shard.of}{ENDINGS[verb]}"
+
+
+def manifest_of(part: Path) -> Path:
+    return part.with_suffix(".json")
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as f:
+        while piece := f.read(HASHED):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def write_part(
+    job: Job, shard: Shard, out: Path, compute: Callable[[Path], None], options: Options, talk: Talk
+) -> dict[str, Any]:
+    """The part that `compute` writes, whole or absent, and its manifest; a part that is there already stays.
+
+    Raises AekitError where another part has its name, unless it may be overwritten.
+    """
+    part = part_of(out, job.verb, shard)
+    start, stop = shard.rows(job.rows)
+    figures = {"shard": str(shard), "start": start, "stop": stop, "rows": job.rows, "model": job.model}
+    is_there = manifest_of(part).exists() and not options.force and _is_there(job, part)
+    if is_there:
+        talk.say(f"{part}: already there")
+    else:
+        with _made(part.parent):
+            compute(part)
+            value = {"job": asdict(job), "start": start, "stop": stop, "sha256": checksum(part)}
+            common.write_json(manifest_of(part), value)
+    return {"count": stop - start, "out": str(part), **figures, "state": "already there" if is_there else "written"}
+
+
+def _is_there(job: Job, part: Path) -> bool:
+    """Whether this very part is there; raises AekitError where it is another, or damaged."""
+    found = read_manifest(manifest_of(part))
+    if not part.exists():
+        return False
+    if found is None or checksum(part) != found.sha256:
+        raise AekitError(f"{part}: is damaged; replace it with --force")
+    if not job.same(found.job):
+        raise AekitError(
+            f"{part}: is of {differences(job, found.job)} than now; name another output with -o, or replace it with "
+            "--force"
+        )
+    return True
+
+
+@contextlib.contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """A folder, which goes again where nothing came to lie in it."""
+    folder.mkdir(exist_ok=True)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def differences(one: Job, other: Job) -> str:
+    """In words, in what two jobs differ that are not the same."""
+    words = {
+        "verb": "another verb",
+        "fingerprint": "another input",
+        "rows": "another input",
+        "model_sha256": "another model",
+        "settings": "other settings",
+        "aekit": "another version of aekit",
+    }
+    found = [said for name, said in words.items() if getattr(one, name) != getattr(other, name)]
+    return ", ".join(dict.fromkeys(found)) or "another kind"
+
+
+def read_manifest(path: Path) -> Manifest | None:
+    """None where it is damaged; raises AekitError where a newer aekit wrote it."""
+    try:
+        value = json.loads(path.read_text())
+        job = Job(**{**value["job"], "shape": tuple(value["job"]["shape"])})
+        found = Manifest(job, value["start"], value["stop"], value["sha256"])
+        numbers = (job.format, job.of, job.rows, *job.shape, found.start, found.stop)
+        is_sound = all(type(n) is int and n >= 0 for n in numbers) and 0 < job.of <= job.rows and job.verb in ENDINGS
+        if not is_sound or np.dtype(job.dtype).hasobject or not isinstance(job.settings, dict):
+            return None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    if job.format > FORMAT:
+        raise AekitError(f"{path}: format {job.format} is newer than the {FORMAT} that this aekit reads; update aekit")
+    return found
+
+
+# --- all parts of a job -----------------------------------------------------------------------------------------------
+
+
+def whole_job(out: Path) -> tuple[Job, list[Path]]:
+    """What the parts beside `out` are of, and the parts in the order of their rows.
+
+    Raises AekitError, which names the shards to run again, unless every row is there exactly once and each part is
+    the one that its manifest tells of.
+    """
+    folder = folder_of(out)
+    names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+    named = [Shard(int(match[1]), int(match[2])) for match in map(_NAME.fullmatch, sorted(names)) if match]
+    if not named:
+        raise AekitError(f"{out}: there are no parts in {folder}; run a verb with -o {out} --shard 1/N first")
+    counts = sorted({shard.of for shard in named})
+    if len(counts) > 1:
+        told = " and ".join(map(str, counts))
+        raise AekitError(f"{folder}: holds parts of {told}, so rows are there twice; remove those of one job")
+    shards = [Shard(number, counts[0]) for number in range(1, counts[0] + 1)]
+    found = {shard: read_manifest(folder / f"{shard.number}-of-{shard.of}.json") for shard in named}
+    told_jobs = [manifest.job for manifest in found.values() if manifest is not None]
+    if not told_jobs:
+        raise AekitError(f"{folder}: its manifests are damaged; run the shards again with --force")
+    job = max(told_jobs, key=lambda one: sum(map(one.same, told_jobs)))
+    missing, damaged, strange = [], [], []
+    for shard in shards:
+        part, manifest = part_of(out, job.verb, shard), found.get(shard)
+        if shard not in found or not part.exists():
+            missing.append(shard)
+        elif manifest is None:
+            damaged.append(shard)
+        elif not job.same(manifest.job) or (manifest.start, manifest.stop) != shard.rows(job.rows):
+            strange.append(shard)
+        elif checksum(part) != manifest.sha256:
+            damaged.append(shard)
+    _check_none(out, job, missing, damaged, strange)
+    return job, [part_of(out, job.verb, shard) for shard in shards]
+
+
+def _check_none(out: Path, job: Job, missing: list[Shard], damaged: list[Shard], strange: list[Shard]) -> None:
+    faults = {
+        "missing": missing,
+        "damaged": damaged,
+        "of other rows, or another input, model or settings, than the others": strange,
+    }
+    told = [
+        f"{_listed(shards)} {'is' if len(shards) == 1 else 'are'} {what}" for what, shards in faults.items() if shards
+    ]
+    if told:
+        force = " --force" if damaged or strange else ""
+        again = (missing + damaged + strange)[0]
+        raise AekitError(
+            f"{out}: {', '.join(told)}; run again, with the flags of the others: aekit {job.verb} {job.input} -o {out} "
+            f"--shard {again}{force}{' and so on' if len(missing + damaged + strange) > 1 else ''}"
+        )
+
+
+def _listed(shards: list[Shard]) -> str:
+    """Shards 1 to 3, 7 of 8."""
+    numbers = [shard.number for shard in shards]
+    cuts = np.flatnonzero(np.diff(numbers) > 1) + 1
+    runs = [(int(run[0]), int(run[-1])) for run in np.split(np.array(numbers), cuts)]
+    told = [f"{first}" if first == last else f"{first} to {last}" for first, last in runs]
+    return f"{'shard' if len(shards) == 1 else 'shards'} {', '.join(told)} of {shards[0].of}"
