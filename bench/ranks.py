@@ -54,7 +54,9 @@ def main() -> None:
                 rows.append(row(what, who, "efficiency", rate[n] / rate[1] / n))
                 for key in ("train_loss", "val_error"):
                     far = max(abs(float(a[key]) / float(b[key]) - 1) for a, b in zip(lines, one, strict=True))
-                    rows.append(row(what, who, f"{key}, relative difference", far, "" if recipe == "unet" else "<= 1e-6"))
+                    rows.append(
+                        row(what, who, f"{key}, relative difference", far, "" if recipe == "unet" else "<= 1e-6")
+                    )
     with (RESULTS / "ranks.csv").open("w", newline="") as out:
         writer = csv.DictWriter(out, list(rows[0]))
         writer.writeheader()

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from program import aekit, contents, fails, result, table, waves
 from scipy.io.wavfile import write as write_wav
 from scipy.ndimage import uniform_filter1d
@@ -240,6 +241,18 @@ def plainly_by_point(run: Path, value: np.ndarray) -> tuple[np.ndarray, np.ndarr
             errors[start + point].append(float(error[0, 0, point]))
     near = uniform_filter1d(np.array([np.mean(of_point) for of_point in errors]), hop)
     return np.array([min(of_point) for of_point in scores]), near
+
+
+def test_scores_of_a_folder_of_pictures_name_the_files(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        file = tmp_path / "pictures" / f"{i % 2}" / f"{i:02}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (8, 8), np.uint8)).save(file)
+    result(tmp_path, "score", "pictures")
+    rows = table(tmp_path / "pictures.scores.csv")
+    assert [row["file"] for row in rows] == sorted(f"{i % 2}/{i:02}.png" for i in range(12))
+    assert [row["label"] for row in rows] == ["0"] * 6 + ["1"] * 6
 
 
 def long_series(points: int) -> np.ndarray:

@@ -34,6 +34,7 @@ from aekit.formats._registry import (
     shown,
 )
 from aekit.formats.images import Picture
+from aekit.formats.images import names_of as names_of
 from aekit.formats.text_writers import cells, text_file
 from aekit.records import Array, Record
 

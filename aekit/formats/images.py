@@ -80,6 +80,11 @@ class Picture(NamedTuple):
     names: tuple[str, ...] = ()  # of the files in a folder, relative to it
 
 
+def names_of(header: object) -> tuple[str, ...]:
+    """The files of a folder of images, a name for each row; none of anything else."""
+    return header.names if isinstance(header, Picture) else ()
+
+
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     with reading(path, *FAULTS), warnings.catch_warnings():
@@ -229,8 +234,7 @@ def write_image(path: Path, plan: Plan) -> Iterator[Put]:
 @contextlib.contextmanager
 def write_folder(path: Path, plan: Plan) -> Iterator[Put]:
     """Files named as those of the folder that the rows came from, else numbered PNGs."""
-    header = plan.like.header
-    names = header.names if isinstance(header, Picture) else ()
+    names = names_of(plan.like.header)
     if len(names) != plan.shape[0]:
         digits = len(str(plan.shape[0] - 1))
         names = tuple(f"{row:0{digits}}.png" for row in range(plan.shape[0]))

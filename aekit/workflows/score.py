@@ -308,6 +308,8 @@ def _measured(
         scores = _worst_pieces(scores)
     by_itself = is_own or in_pieces or record.by_point  # the scores of windows say nothing of those of points
     columns: dict[str, NDArray[Any]] = {"row": scores.row}
+    files = formats.names_of(record.header)
+    columns |= {"file": np.array(files)[scores.row]} if files else {}
     times = formats.times_of(record.header) if record.by_point else None
     columns |= {} if times is None else {"time": np.array(times)}
     if scores.start:
