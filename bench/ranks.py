@@ -19,7 +19,14 @@ from common import RESULTS, Row, row
 RECIPES = (("conv", "mnist", 64), ("conv", "mnist", 512), ("denoising", "mnist", 256), ("unet", "ecg5000", 64))
 EPOCHS = {"mnist": 2, "ecg5000": 4}
 PROCESSES = (1, 2)
-PEAK = "import sys, resource; from aekit.cli import main\ntry:\n    main()\nfinally:\n    print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+PEAK = """
+import resource, sys
+from aekit.cli import main
+try:
+    main()
+finally:
+    print("PEAK", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+"""
 
 
 def trained(folder: Path, recipe: str, data: str, batch: int, processes: int) -> tuple[list[dict[str, str]], float]:

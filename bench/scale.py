@@ -1,0 +1,108 @@
+"""How seconds and memory grow with the number of rows, by the verbs as a user types them -> results/scale.csv.
+
+    python bench/scale.py               # 10,000 to 1,000,000 rows of 140 points; ten minutes on one core
+    python bench/scale.py --most 10000000
+
+Rows are copies of ECG5000's with noise, as .npy of float32. `seconds a row` and `seconds to start` are those of the
+straight line through the smallest and the largest number of rows. Shards: the same rows as two jobs, one after the
+other, and their merge.
+"""
+
+import argparse
+import csv
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from common import RESULTS, Row, row, rows_of
+from numpy.lib.format import open_memmap
+
+LEAST, MOST = 10_000, 1_000_000
+EPOCHS = 1
+VERBS = {"denoise": "o.npy", "score": "o.csv", "embed": "z.npy"}
+RECIPE = "conv1d"
+
+
+def write_rows(path: Path, count: int) -> None:
+    beats = rows_of("ecg5000", "test").astype(np.float32).reshape(-1, 140)
+    rng = np.random.default_rng(0)
+    out = open_memmap(path, "w+", np.float32, (count, 140))
+    for start in range(0, count, 50_000):
+        size = min(50_000, count - start)
+        out[start : start + size] = beats[rng.integers(0, len(beats), size)]
+        out[start : start + size] += 0.05 * rng.standard_normal((size, 140), np.float32)
+    out.flush()
+
+
+def run(folder: Path, *words: str) -> tuple[float, float]:
+    """Seconds and peak memory in GiB of `aekit WORDS`."""
+    started = time.perf_counter()
+    pid = os.fork()
+    if pid == 0:
+        os.chdir(folder)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.execv(sys.executable, [sys.executable, "-m", "aekit", *words, "--quiet"])
+    _, status, usage = os.wait4(pid, 0)
+    assert status == 0, words
+    return time.perf_counter() - started, usage.ru_maxrss / 2**20
+
+
+def measured(folder: Path, count: int, rows: list[Row]) -> dict[str, float]:
+    """Seconds of each verb on so many rows."""
+    data = f"x{count}.npy"
+    write_rows(folder / data, count)
+    what = f"{count:,} rows of 140"
+    size = (folder / data).stat().st_size / 1e9
+    seconds = {}
+    for verb, out in VERBS.items():
+        maps = ("--maps", "none") if verb == "embed" else ()
+        seconds[verb], peak = run(folder, verb, data, "--model", "model", "-o", out, "--force", *maps)
+        rows.append(row(what, verb, "seconds", seconds[verb], note=f"{size:.3g} GB"))
+        rows.append(row(what, verb, "peak memory, GiB", peak))
+    parts = [
+        run(folder, "score", data, "--model", "model", "-o", f"s{count}.csv", "--shard", f"{i}/2")[0] for i in (1, 2)
+    ]
+    merged = run(folder, "merge", f"s{count}.csv")
+    rows.append(row(what, "score, 2 shards", "seconds of the longer", max(parts)))
+    rows.append(row(what, "score, 2 shards", "seconds of the merge", merged[0]))
+    rows.append(row(what, "score, 2 shards", "peak memory of the merge, GiB", merged[1]))
+    assert (folder / f"s{count}.csv").read_bytes() == (folder / "o.csv").read_bytes(), "the same bytes"
+    if count <= 100_000:  # training holds its rows
+        words = ("train", RECIPE, "--data", data, "--epochs", str(EPOCHS), "-o", f"run{count}")
+        seconds["train"], peak = run(folder, *words)
+        rows.append(row(what, f"train, {EPOCHS} epoch", "seconds", seconds["train"]))
+        rows.append(row(what, f"train, {EPOCHS} epoch", "peak memory, GiB", peak))
+    for name in (data, "o.npy", "o.csv", "z.npy"):
+        (folder / name).unlink()
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--most", type=int, default=MOST, metavar="ROWS")
+    most = parser.parse_args().most
+    if most < 10 * LEAST:
+        parser.error(f"--most: at least {10 * LEAST}")
+    counts = [LEAST * 10**i for i in range(9) if LEAST * 10**i <= most]
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run(folder, "train", RECIPE, "--data", "ecg5000", "--epochs", "5", "-o", "model")
+        found = {count: measured(folder, count, rows) for count in counts}
+    for verb in found[LEAST]:
+        ends = sorted(count for count in counts if verb in found[count])
+        each = (found[ends[-1]][verb] - found[ends[0]][verb]) / (ends[-1] - ends[0])
+        rows.append(row("rows of 140", verb, "seconds a row", each, note=f"{ends[0]:,} to {ends[-1]:,} rows"))
+        rows.append(row("rows of 140", verb, "seconds to start", found[ends[0]][verb] - each * ends[0]))
+    with (RESULTS / "scale.csv").open("w", newline="") as out:
+        writer = csv.DictWriter(out, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
