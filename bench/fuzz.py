@@ -327,7 +327,8 @@ def use_model(path: Path) -> None:
 
 
 def use_config(path: Path) -> None:
-    workflows.train(config=str(path), dry_run=True)
+    with contextlib.chdir(path.parent):
+        workflows.train(config=path.name, dry_run=True)
 
 
 def use_resume(path: Path) -> None:

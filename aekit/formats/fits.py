@@ -9,6 +9,7 @@ import gzip
 import io
 import itertools
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,8 @@ from aekit.formats.arrays import unread
 from aekit.records import Array
 
 BLOCK = 2880  # bytes; a file is made of whole ones
+MOST_COUNTED = 999  # axes of an image, columns of a table
+COUNTS = re.compile(rb"(?i)(HIERARCH +)?(Z?NAXIS|TFIELDS) *= *[+]?(\d{1,100})")
 BITPIX = {"u1": 8, "i2": 16, "i4": 32, "i8": 64, "f4": -32, "f8": -64}
 SHIFTED = {"i1": "u1", "u2": "i2", "u4": "i4", "u8": "i8"}  # stored as the other type, with BZERO
 OF_VALUES = ("BSCALE", "BZERO", "BLANK", "DATAMIN", "DATAMAX", "CHECKSUM", "DATASUM")  # cards that do not stay true
@@ -64,7 +67,34 @@ def _opened(path: Path) -> Iterator[tuple[Any, int]]:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
         warnings.filterwarnings("error", r"(?s).*validating header", told.AstropyWarning)  # else it leaves the rest out
-        yield stack.enter_context(fits.open(file, memmap=False, lazy_load_hdus=False)), size
+        _check_counts(file, 0)
+        hdus = stack.enter_context(fits.open(file, memmap=False, lazy_load_hdus=True))
+        _load(hdus, file)
+        yield hdus, size
+
+
+def _load(hdus: Any, file: BinaryIO) -> None:
+    """Loads all HDUs, whose headers are checked one by one before astropy believes them."""
+    at = 0
+    for hdu in hdus:
+        place = hdu.fileinfo()
+        if place["datLoc"] + place["datSpan"] <= at:
+            raise ValueError("an extension of negative size")
+        at = place["datLoc"] + place["datSpan"]
+        _check_counts(file, at)
+
+
+def _check_counts(file: BinaryIO, at: int) -> None:
+    """Raises ValueError where the header there declares more axes or columns than FITS knows: astropy counts them."""
+    file.seek(at)
+    while block := file.read(BLOCK):
+        cards = [block[i : i + 80] for i in range(0, len(block), 80)]
+        counts = [int(found[3]) for found in map(COUNTS.match, cards) if found]
+        if max(counts, default=0) > MOST_COUNTED:
+            raise ValueError(f"its header declares {max(counts)} axes or columns")
+        if any(card.rstrip() == b"END" for card in cards):
+            break
+    file.seek(at)
 
 
 @reader(".fits", ".fit", ".fts", ".fits.gz", needs="astropy")
