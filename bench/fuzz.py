@@ -306,6 +306,7 @@ class Target:
     use: Callable[[Path], None]
     code: Sequence[Callable[..., Any]]  # whose lines are counted, with all that they call in aekit
     own: Sequence[Mutation] = ()
+    named: bool = True  # whether the line that refuses a file names it
 
 
 def use_data(path: Path) -> None:
@@ -437,7 +438,7 @@ TARGETS: dict[str, Target] = {
     "FITS.gz": Target(good(".fits.gz"), use_data, _reader(".fits"), (gzipped,)),
     "model.safetensors": Target(model_seeds, use_model, [checkpoint.load, checkpoint.is_model], JSON),
     "resume.safetensors": Target(resume_seeds, use_resume, [checkpoint.load_resume], JSON),
-    "config.json": Target(config_seeds, use_config, [], (tree, tree, digits)),
+    "config.json": Target(config_seeds, use_config, [], (tree, tree, tree, digits, nested), named=False),
 }
 
 
@@ -494,7 +495,7 @@ def attempt(target: Target, path: Path) -> str | None:
     except AekitError as error:
         line = str(error)
         assert "\n" not in line, f"not one line: {line}"
-        assert path.name in line or path.parent.name in line, f"names no file: {line}"
+        assert not target.named or path.name in line, f"names no file: {line}"
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, MemoryError) or NO_MEMORY.search(str(cause)):
@@ -550,7 +551,6 @@ def child(name: str, seed: int, numbers: range, at: mmap.mmap, pipe: int) -> Non
     target = TARGETS[name]
     lines = lines_of(target)
     seen: set[tuple[str, int]] = set()
-    refused = 0
     sinister: list[str] = []
     with open(pipe, "w") as out, tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -560,8 +560,7 @@ def child(name: str, seed: int, numbers: range, at: mmap.mmap, pipe: int) -> Non
         for case in seeds_of(name):
             target.use(put(case, folder / "in"))  # so that what is imported late is there
             shutil.rmtree(folder / "in")
-        mine = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (mine + MEMORY, mine + MEMORY))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         watching = [False]
         watch(folder, lambda line: sinister.append(line) if watching[0] else None)
         for number in numbers:
@@ -572,9 +571,12 @@ def child(name: str, seed: int, numbers: range, at: mmap.mmap, pipe: int) -> Non
             signal.setitimer(signal.ITIMER_PROF, SECONDS)
             if number % TRACED == 0:
                 sys.settrace(tracer(lines, seen))
+            mine = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (mine + MEMORY, resource.RLIM_INFINITY))
             watching[0] = True
             try:
-                refused += attempt(target, path) is not None
+                if attempt(target, path) is not None:
+                    at[8:] = struct.pack("<q", struct.unpack("<q", at[8:])[0] + 1)
             except MemoryError as error:
                 kind, detail = "memory", str(error)
             except AssertionError as error:
@@ -584,6 +586,7 @@ def child(name: str, seed: int, numbers: range, at: mmap.mmap, pipe: int) -> Non
                 kind, detail = type(error).__name__, f"{error} at {last.filename}:{last.lineno}"
             watching[0] = False
             sys.settrace(None)
+            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
             signal.setitimer(signal.ITIMER_PROF, 0)
             if sinister:
                 kind, detail = "execution", "; ".join(sinister)
@@ -592,15 +595,15 @@ def child(name: str, seed: int, numbers: range, at: mmap.mmap, pipe: int) -> Non
                 out.write(json.dumps(["failure", number, kind, " ".join(detail.split())[:300]]) + "\n")
                 out.flush()
             shutil.rmtree(inside, ignore_errors=True)
-        out.write(json.dumps(["done", refused, sorted(seen)]) + "\n")
+        more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        out.write(json.dumps(["done", more, sorted(seen)]) + "\n")
 
 
 def fork(name: str, seed: int, numbers: range, tried: Tried) -> int:
     """Has a child try mutants from the first of `numbers` on; returns the number behind the last that it came to."""
-    at = mmap.mmap(-1, 8)
+    at = mmap.mmap(-1, 16)  # the number that is tried, and how many were refused
     at[:8] = struct.pack("<q", numbers[0])
     come, go = os.pipe()
-    mine = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads: this one's wait
         pid = os.fork()
@@ -629,12 +632,12 @@ def fork(name: str, seed: int, numbers: range, tried: Tried) -> int:
             hung = True
             break
     os.close(come)
-    _, status, usage = os.wait4(pid, 0)
-    tried.memory = max(tried.memory, (usage.ru_maxrss << 10) - mine)
+    _, status = os.waitpid(pid, 0)
     lines = [json.loads(line) for line in said.decode().splitlines()]
+    tried.refused += struct.unpack("<q", at[8:])[0]
     tried.failures += [Failure(*line[1:]) for line in lines if line[0] == "failure"]
     if lines and lines[-1][0] == "done":
-        tried.refused += lines[-1][1]
+        tried.memory = max(tried.memory, lines[-1][1] << 10)
         tried.lines |= {(file, line) for file, line in lines[-1][2]}
         return numbers[-1] + 1
     number = struct.unpack("<q", at[:8])[0]

@@ -64,10 +64,12 @@ def _npy_header(f: BinaryIO, path: Path) -> NpyHeader:
         raise short(path, "its header is cut off")
     descr = re.search(r"""['"]descr['"]\s*:\s*(?:\[|['"]([<>|=]?)([a-zA-Z])(\d*))""", text)
     order = re.search(r"""['"]fortran_order['"]\s*:\s*(True|False)""", text)
-    shape = re.search(r"""['"]shape['"]\s*:\s*\(((?:\s*\d{1,20}L?\s*,?)*)\)""", text)
-    if not (descr and order and shape):
+    shape = re.search(r"""['"]shape['"]\s*:\s*\(([\dL,\s]*)\)""", text)
+    axes = [axis.strip() for axis in shape[1].split(",")] if shape else [""]
+    axes = axes if axes[-1] else axes[:-1]  # (6,) has one, () has none
+    if not (descr and order and shape) or not all(re.fullmatch(r"\d{1,20}L?", axis) for axis in axes):
         raise ValueError(f"its header is {shown(text, 60)}")
-    sizes = tuple(int(n) for n in re.findall(r"\d+", shape[1]))
+    sizes = tuple(int(axis.rstrip("L")) for axis in axes)
     dtype = _dtype(descr[1] or "", descr[2] or "", descr[3] or "")
     return NpyHeader(8 + width + length, sizes, dtype, "F" if order[1] == "True" and len(sizes) > 1 else "C")
 

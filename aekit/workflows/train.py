@@ -345,9 +345,10 @@ def _read_config(path: Path) -> dict[str, Any]:
         config = json.loads(path.read_text())
     except OSError as error:
         raise AekitError(f"{path}: {error.strerror}; name the config.json of a run") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AekitError(f"{path}: not JSON ({error}); name the config.json of a run") from error
-    if not isinstance(config, dict) or not isinstance(config.get("options"), dict) or {"recipe", "data"} - set(config):
+    wanted = {"recipe": str, "data": str, "options": dict}
+    if not isinstance(config, dict) or not all(isinstance(config.get(name), kind) for name, kind in wanted.items()):
         raise AekitError(f"{path}: not the config of a run: it lacks recipe, data or options")
     return config
 
