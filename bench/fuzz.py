@@ -306,7 +306,7 @@ class Target:
     use: Callable[[Path], None]
     code: Sequence[Callable[..., Any]]  # whose lines are counted, with all that they call in aekit
     own: Sequence[Mutation] = ()
-    named: bool = True  # whether the line that refuses a file names it
+    claims: bool = True  # else the file holds wishes, as flags do: for memory too, and the line names the wish
 
 
 def use_data(path: Path) -> None:
@@ -438,7 +438,7 @@ TARGETS: dict[str, Target] = {
     "FITS.gz": Target(good(".fits.gz"), use_data, _reader(".fits"), (gzipped,)),
     "model.safetensors": Target(model_seeds, use_model, [checkpoint.load, checkpoint.is_model], JSON),
     "resume.safetensors": Target(resume_seeds, use_resume, [checkpoint.load_resume], JSON),
-    "config.json": Target(config_seeds, use_config, [], (tree, tree, tree, digits, nested), named=False),
+    "config.json": Target(config_seeds, use_config, [], (tree, tree, tree, digits, nested), claims=False),
 }
 
 
@@ -495,9 +495,9 @@ def attempt(target: Target, path: Path) -> str | None:
     except AekitError as error:
         line = str(error)
         assert "\n" not in line, f"not one line: {line}"
-        assert not target.named or path.name in line, f"names no file: {line}"
+        assert not target.claims or path.name in line, f"names no file: {line}"
         cause: BaseException | None = error
-        while cause is not None:
+        while cause is not None and target.claims:
             if isinstance(cause, MemoryError) or NO_MEMORY.search(str(cause)):
                 raise MemoryError(line) from error
             cause = cause.__cause__ or cause.__context__

@@ -65,11 +65,11 @@ def read_wfdb(path: Path, want: Want) -> Contents:
         if sum(map(_tells, lines)) != 1 + record.n_sig:
             raise ValueError("its lines hold signs that are no text")
         record = wfdb.rdrecord(name, physical=False)
+        gain, baseline = _gain_and_baseline(record)
     digital: NDArray[np.integer] = record.d_signal.T  # (C, T)
     record.d_signal = None
     invalid = np.array([-(1 << (_bits(form) - 1)) for form in record.fmt])
     missing = digital == invalid[:, None]
-    gain, baseline = _gain_and_baseline(record)
     values = (digital - baseline) / gain
     fill(values, missing)
     stored = Stored((1, *values.shape), values.dtype, once(lambda: values[None]), record.fs)
@@ -106,6 +106,9 @@ def _check(path: Path, record: Any) -> tuple[Path, ...]:
         raise AekitError(
             f"{path}: its signals have {shown(str(record.samps_per_frame), 40)} samples a frame; bring all to one rate"
         )
+    strange = next((name for name in names if Path(name).name != name or "::" in name), None)
+    if strange is not None:  # which wfdb would open, wherever it lies
+        raise AekitError(f"{path}: its signals lie in {shown(strange)}; put them beside the header, under a plain name")
     files = [path.parent / name for name in dict.fromkeys(names)]
     for file in files:
         mine = [i for i, name in enumerate(names) if path.parent / name == file]

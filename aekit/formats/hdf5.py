@@ -80,6 +80,9 @@ def _stored(path: Path, name: str, data_set: h5py.Dataset) -> Stored:
     shape = data_set.shape
     if shape is None:
         return unread(path, name, ())
+    elsewhere = _elsewhere(path, data_set)
+    if elsewhere:
+        return unread(path, name, shape, f"what lies outside its folder, in {shown(elsewhere, 60)}")
     try:
         dtype = data_set.dtype
     except TypeError:  # a type that NumPy does not know
@@ -89,6 +92,17 @@ def _stored(path: Path, name: str, data_set: h5py.Dataset) -> Stored:
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         return unread(path, name, shape)
     return _numbers(path, name, shape, dtype.newbyteorder("="))._replace(sampling_rate=_rate(data_set))
+
+
+def _elsewhere(path: Path, data_set: h5py.Dataset) -> str:
+    """The first file of those that hold a data set's values that does not lie in the folder of this one, "" for none.
+
+    HDF5 would read any file that the header names, as plain bytes too.
+    """
+    names = [str(data_set.file.filename), *(part[0] for part in data_set.external or ())]
+    names += [part.file_name for part in data_set.virtual_sources()] if data_set.is_virtual else []
+    folder = path.parent.resolve()
+    return next((name for name in names if not Path(folder, name).resolve().is_relative_to(folder)), "")
 
 
 def _check_written(path: Path, name: str, data_set: h5py.Dataset) -> None:

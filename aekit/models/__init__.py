@@ -127,6 +127,8 @@ def _check_settings(model: str, sample_shape: tuple[int, ...], settings: dict[st
             raise UsageError(f"{name}={value}: {words(hints[name])} is needed")
         if any(n < 1 for n in _whole_numbers(value)):  # all of them are sizes
             raise UsageError(f"{name}={value}: at least 1")
+        if any(n >= 1 << 31 for n in _whole_numbers(value)):
+            raise UsageError(f"{name}={value}: below 2147483648")
         if name == "kernel_size" and value is not None and value % 2 == 0:
             raise UsageError(f"{name}={value}: an odd number is needed")
         if name == "dropout" and not 0 <= value < 1:

@@ -315,6 +315,8 @@ def _check_training(settings: TrainSettings) -> None:
         wrong = f"--precision {settings.precision}: there are {', '.join(PRECISIONS)}"
     elif settings.epochs < 1 or (settings.steps is not None and settings.steps < 1) or settings.batch_size < 1:
         wrong = "--epochs, --steps and --batch-size are at least 1"
+    elif max(settings.epochs, settings.steps or 0, settings.batch_size, settings.seed) >= 1 << 32:
+        wrong = "--epochs, --steps, --batch-size and --seed are below 4294967296"
     elif not 0 < settings.lr < math.inf or settings.weight_decay < 0 or settings.beta < 0:
         wrong = "--lr is above 0, --weight-decay and --beta are not below"
     elif settings.patience is not None and settings.patience < 1:
