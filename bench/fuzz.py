@@ -315,6 +315,10 @@ def use_data(path: Path) -> None:
     for start in range(0, len(record), step):
         record.read(start, min(start + step, len(record)))
     workflows.info(str(path))
+    if path.suffix in (".npz", ".h5", ".safetensors"):
+        with contextlib.suppress(AekitError):
+            named = formats.open_record(f"{path}:x", labels="label")
+            named.read(0, len(named))
 
 
 def use_model(path: Path) -> None:
@@ -340,14 +344,14 @@ def good(*endings: str, odd: Sequence[str] = ()) -> Callable[[Path], list[Case]]
     """Files of these endings as good_files writes them; a header of WFDB has its signals beside it."""
 
     def seeds(folder: Path) -> list[Case]:
-        names = [good_files.write_good(folder, ending).name for ending in endings]
-        if odd:
-            good_files.write_odd(folder)
-        beside = {name: (folder / name).with_suffix(".dat") for name in names if name.endswith(".hea")}
-        return [
-            Case(name, {p.name: p.read_bytes() for p in (folder / name, beside.get(name)) if p})
-            for name in (*names, *odd)
-        ]
+        common, rare = folder / "common", folder / "rare"
+        common.mkdir()
+        rare.mkdir()
+        paths = [good_files.write_good(common, ending) for ending in endings]
+        paths += [path for path in good_files.write_odd(common) if path.name in odd]
+        paths += [path for path in good_files.write_rare(rare) if path.suffix in endings]
+        files = [(p, p.with_suffix(".dat")) if p.suffix == ".hea" else (p,) for p in paths]
+        return [Case(each[0].name, {p.name: p.read_bytes() for p in each}) for each in files]
 
     return seeds
 
@@ -428,7 +432,7 @@ TARGETS: dict[str, Target] = {
     "tif": Target(good(".tif"), use_data, _reader(".tif")),
     "bmp": Target(good(".bmp"), use_data, _reader(".bmp")),
     "webp": Target(good(".webp"), use_data, _reader(".webp")),
-    "pgm, ppm": Target(good(".ppm"), use_data, _reader(".ppm"), TEXT),
+    "pgm, ppm": Target(good(".ppm", ".pgm"), use_data, _reader(".ppm"), TEXT),
     "folder of images": Target(folder_seeds, use_data, _reader(formats.FOLDER), PNG),
     "wav": Target(good(".wav"), use_data, _reader(".wav")),
     "miniSEED": Target(good(".mseed"), use_data, _reader(".mseed")),
@@ -488,14 +492,18 @@ class Tried:
     memory: int = 0  # bytes beyond the process's own
 
 
+class Unclear(Exception):
+    """A message that is not one line, or names no file."""
+
+
 def attempt(target: Target, path: Path) -> str | None:
     """The line by which a file is refused, None where it is read. Whatever else it raises is a failure."""
     try:
         target.use(path)
     except AekitError as error:
         line = str(error)
-        assert "\n" not in line, f"not one line: {line}"
-        assert not target.claims or path.name in line, f"names no file: {line}"
+        if "\n" in line or (target.claims and path.name not in line):
+            raise Unclear(line) from error
         cause: BaseException | None = error
         while cause is not None and target.claims:
             if isinstance(cause, MemoryError) or NO_MEMORY.search(str(cause)):
@@ -579,8 +587,8 @@ def child(name: str, seed: int, numbers: range, at: mmap.mmap, pipe: int) -> Non
                     at[8:] = struct.pack("<q", struct.unpack("<q", at[8:])[0] + 1)
             except MemoryError as error:
                 kind, detail = "memory", str(error)
-            except AssertionError as error:
-                kind, detail = "words", str(error) or traceback.format_exc(limit=-2)
+            except Unclear as error:
+                kind, detail = "words", str(error)
             except BaseException as error:  # noqa: BLE001 (each is a finding)
                 last = traceback.extract_tb(error.__traceback__)[-1]
                 kind, detail = type(error).__name__, f"{error} at {last.filename}:{last.lineno}"

@@ -1,10 +1,12 @@
 """Small good files, of each ending and layout, and models: tests and bench/fuzz.py damage copies of them."""
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 import recordings
 import torch
 from PIL import Image
@@ -50,6 +52,51 @@ def write_odd(folder: Path) -> list[Path]:
 def samples(folder: Path) -> list[Path]:
     """One good file of each ending, and of the layouts that take another way."""
     return [*(write_good(folder, ending) for ending in ENDINGS), *write_odd(folder)]
+
+
+def write_rare(folder: Path) -> list[Path]:
+    """Forms of the formats that few files have."""
+    fits = pytest.importorskip("astropy.io.fits")
+    with h5py.File(folder / "names.h5", "w") as f:
+        f.create_dataset("group/x", data=X, maxshape=(None, 40), compression="lzf", fletcher32=True)
+        f["group"].attrs["sampling_rate"] = 50.0
+        f["group/label"] = [f"class {i % 2}" for i in range(6)]
+        f["kind"], f["same"] = np.zeros(3, "f4,i4"), h5py.SoftLink("/group/x")
+    wave = (1000 * X[:2]).astype("<i4")
+    form = struct.pack("<HHIIHHHHI14s", 0xFFFE, 2, 100, 600, 6, 24, 22, 24, 3, b"\1\0\0\0\0\0\x10\0\x80\0\0\xaa\0\x38")
+    sound = wave.T.copy().view("u1").reshape(-1, 4)[:, :3].tobytes()
+    chunks = b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(sound)) + sound
+    (folder / "wide.wav").write_bytes(b"RIFF" + struct.pack("<I", len(chunks)) + chunks)
+    recordings.write_mseed(folder / "gaps.mseed", *recordings.three_channels_with_a_gap(), reclen=512)
+    recordings.write_sac(folder / "picks.sac", 200, ">", a=2.0, t0=4.0)
+    digital = np.random.default_rng(0).integers(-100, 100, (90, 3))
+    digital[20:30] = -2048
+    recordings.write_wfdb(folder / "twelve.hea", digital, "212")
+    picture, colour = Image.fromarray(PIXELS[..., 0]), Image.fromarray(PIXELS)
+    colour.quantize(16).save(folder / "palette.png")
+    picture.convert("1").save(folder / "bits.png")
+    clear = colour.copy()
+    clear.putalpha(255)
+    clear.save(folder / "alpha.png")
+    pages = [Image.fromarray(X.astype("f4") * page) for page in (1, 2, 3)]
+    pages[0].save(folder / "pages.tif", save_all=True, append_images=pages[1:])
+    colour.save(folder / "lzw.tif", compression="tiff_lzw")
+    picture.save(folder / "packed.tif", compression="tiff_adobe_deflate")
+    picture.save(folder / "grey.jpg", progressive=True, quality=60)
+    picture.convert("1").save(folder / "bits.bmp")
+    colour.save(folder / "lossy.webp", quality=50)
+    (folder / "grey.pgm").write_bytes(b"P5\n# said\n4 3 65535\n" + bytes(range(24)))
+    parts = [fits.ImageHDU(PIXELS[..., 0].astype("i2"), name="SCI"), fits.ImageHDU(np.ones((2, 5, 5), "f4"))]
+    table = fits.BinTableHDU.from_columns(
+        [fits.Column("a", "E", array=X[0]), fits.Column("b", "PJ()", array=[[1], [2]])]
+    )
+    fits.HDUList([fits.PrimaryHDU(), parts[0], table]).writeto(folder / "parts.fits")
+    for kind in ("RICE_1", "GZIP_1", "GZIP_2"):
+        for dtype, values in (("i4", PIXELS[..., 0]), ("f4", np.tile(X, (8, 1)))):
+            packed = fits.CompImageHDU(values.astype(dtype), compression_type=kind)
+            fits.HDUList([fits.PrimaryHDU(), packed]).writeto(folder / f"{kind}-{dtype}.fits")
+    fits.HDUList([fits.PrimaryHDU(), parts[1]]).writeto(folder / "cube.fits")
+    return sorted(folder.iterdir())
 
 
 def trained() -> TrainedModel:

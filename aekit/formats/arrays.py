@@ -162,7 +162,7 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: s
         raise ValueError(f"{shown(name)}: shape {header.shape} does not fit its {info.file_size} bytes")
     if info.compress_type == zipfile.ZIP_STORED:
         return _npy_array(path, header, _member_start(path, info) + header.offset)
-    check_deflated(path, info.file_size, info.compress_size)
+    check_deflated(path, info.file_size, min(info.compress_size, path.stat().st_size))
 
     def load_member() -> Array:
         with reading(path, *ZIP_FAULTS), zipfile.ZipFile(path) as archive, archive.open(info) as member:

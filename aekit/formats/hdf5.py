@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from aekit.errors import AekitError
-from aekit.formats._raw import raw_writer
+from aekit.formats._raw import check_deflated, raw_writer
 from aekit.formats._registry import (
     RATE_NAMES,
     Contents,
@@ -112,6 +112,9 @@ def _check_written(path: Path, name: str, data_set: h5py.Dataset) -> None:
     if data_set.chunks is None:
         whole = data_set.id.get_storage_size() >= math.prod(data_set.shape) * data_set.dtype.itemsize
     else:
+        check_deflated(
+            path, math.prod(data_set.chunks) * data_set.dtype.itemsize, max(path.stat().st_size, CHUNK_CACHE)
+        )
         chunks = math.prod(-(-n // c) for n, c in zip(data_set.shape, data_set.chunks, strict=True))
         whole = data_set.id.get_num_chunks() == chunks
     if not whole:
