@@ -1,7 +1,7 @@
 """Hostile input: mutants of small good files through every reader, and through the model, resume and config files.
 
     python bench/fuzz.py                                    # 5,000 mutants of each format -> results/fuzz.csv
-    python bench/fuzz.py npy hdf5 --count 20000 --seed 3    # of some; nothing is written to results
+    python bench/fuzz.py npy hdf5 --count 20000 --seed 3    # of some: their rows are replaced; fewer are not written
     python bench/fuzz.py hdf5 --seed 3 --only 1234          # one of them, in this process, with its traceback
 
 A mutant is told by format, seed and number, whatever came before it. It is opened as the verbs do, all its rows are
@@ -576,8 +576,9 @@ def child(name: str, seed: int, numbers: range, at: mmap.mmap, pipe: int) -> Non
             inside = folder / "in"
             path = put(mutant(name, seed, number), inside)
             kind = detail = ""
-            signal.setitimer(signal.ITIMER_PROF, SECONDS)
-            if number % TRACED == 0:
+            traced = number % TRACED == 0
+            signal.setitimer(signal.ITIMER_PROF, SECONDS * (4 if traced else 1))  # tracing takes its time
+            if traced:
                 sys.settrace(tracer(lines, seen))
             mine = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (mine + MEMORY, resource.RLIM_INFINITY))
@@ -728,6 +729,19 @@ def row(name: str, tried: Tried) -> dict[str, object]:
     }
 
 
+def write(found: dict[str, object]) -> None:
+    """Puts the row of one format into the table, in the place of an older one."""
+    rows = {}
+    if RESULTS.exists():
+        with RESULTS.open() as file:
+            rows = {line["format"]: line for line in csv.DictReader(file)}
+    rows[str(found["format"])] = {name: str(value) for name, value in found.items()}
+    with RESULTS.open("w", newline="") as file:
+        table = csv.DictWriter(file, list(found), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows[name] for name in TARGETS if name in rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Mutants of good files through every reader")
     parser.add_argument("formats", nargs="*", help=f"of {', '.join(TARGETS)}; all by default")
@@ -741,22 +755,18 @@ def main() -> None:
         path = put(mutant(names[0], asked.seed, asked.only), asked.keep / f"{names[0]}-{asked.seed}-{asked.only}")
         print(path, attempt(TARGETS[names[0]], path))
         return
-    rows = []
     for name in names:
         tried = fuzz(name, asked.count, asked.seed)
-        rows.append(row(name, tried))
-        print(rows[-1], flush=True)
+        found = row(name, tried)
+        print(found, flush=True)
+        if asked.count >= COUNT:
+            write(found)
         for failure in tried.failures[:20]:
             put(mutant(name, asked.seed, failure.number), asked.keep / f"{name}-{asked.seed}-{failure.number}")
             print("   ", *failure, flush=True)
         if tried.lines:
             missed = sorted(all_lines(TARGETS[name]) - tried.lines)
             print("    not run:", ", ".join(f"{Path(file).name}:{line}" for file, line in missed)[:600], flush=True)
-    if not asked.formats:
-        with RESULTS.open("w", newline="") as file:
-            table = csv.DictWriter(file, rows[0], lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
 
 
 if __name__ == "__main__":

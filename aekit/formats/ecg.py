@@ -106,9 +106,6 @@ def _check(path: Path, record: Any) -> tuple[Path, ...]:
         raise AekitError(
             f"{path}: its signals have {shown(str(record.samps_per_frame), 40)} samples a frame; bring all to one rate"
         )
-    strange = next((name for name in names if Path(name).name != name or "::" in name), None)
-    if strange is not None:  # which wfdb would open, wherever it lies
-        raise AekitError(f"{path}: its signals lie in {shown(strange)}; put them beside the header, under a plain name")
     files = [path.parent / name for name in dict.fromkeys(names)]
     for file in files:
         mine = [i for i, name in enumerate(names) if path.parent / name == file]

@@ -36,7 +36,7 @@ from aekit.records import Array
 
 BLOCK = 2880  # bytes; a file is made of whole ones
 MOST_COUNTED = 999  # axes of an image, columns of a table
-MOST_HEADER = 1 << 25  # bytes
+MOST_HEADER = 1 << 22  # bytes
 PACKED = ("RICE_1", "GZIP_1", "GZIP_2", "NOCOMPRESS")  # astropy's decoders of others write beyond their buffers
 COLUMN_BYTES = {"B": 1, "I": 2, "J": 4, "K": 8, "E": 4, "D": 8, "P": 8, "Q": 16}  # of a value, in tables of tiles
 DECODERS = {"BYTEPIX": (1, 2, 4, 8), "BLOCKSIZE": (16, 32, 64, 128)}  # what settings of tiles may be
@@ -96,13 +96,15 @@ def _load(fits: Any, file: BinaryIO, stack: contextlib.ExitStack) -> Any:
 def _check_header(fits: Any, file: BinaryIO, at: int) -> None:
     """Raises ValueError for counts that astropy would count up to, and settings of tiles that crash its decoders."""
     file.seek(at)
-    content = b""
-    while (block := file.read(BLOCK)) and len(content) < MOST_HEADER:
+    content = bytearray()
+    while block := file.read(BLOCK):
         content += block
+        if len(content) > MOST_HEADER:
+            raise ValueError("a header without an end")
         if any(block[i : i + 80].rstrip() == b"END" for i in range(0, len(block), 80)):
             break
     file.seek(at)
-    header = fits.Header.fromstring(content)
+    header = fits.Header.fromstring(bytes(content))
     prefix = "Z" if header.get("ZIMAGE", False) else ""
     counts = {name: header.get(name, 0) for name in ("NAXIS", "ZNAXIS", "TFIELDS")}  # none behind the last extension
     wrong = [name for name, count in counts.items() if type(count) is not int or not 0 <= count <= MOST_COUNTED]
@@ -124,10 +126,13 @@ def _check_header(fits: Any, file: BinaryIO, at: int) -> None:
         raise ValueError(f"its header tells no possible {' and '.join(wrong)}")
 
 
-def _heap_holds(header: Any, content: bytes, file: BinaryIO) -> bool:
+def _heap_holds(header: Any, content: bytearray, file: BinaryIO) -> bool:
     """Whether the packed tiles of a table, which begins behind its header, are no longer than all of them together."""
-    file.seek(len(content), io.SEEK_CUR)
+    start = file.tell() + len(content)
     width, rows = header["NAXIS1"], header["NAXIS2"]
+    if not 0 <= width * rows <= file.seek(0, io.SEEK_END) - start:
+        return False
+    file.seek(start)
     table = np.frombuffer(file.read(width * rows), np.uint8).reshape(rows, width)
     at = 0
     for column in range(1, header["TFIELDS"] + 1):
