@@ -4,9 +4,10 @@ Also the resume file, the same container with the optimiser's tensors and the lo
 """
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -17,11 +18,15 @@ from aekit.baseline import PCA
 from aekit.batches import Normalisation
 from aekit.errors import AekitError
 from aekit.files import whole
-from aekit.models import MODELS, build
+from aekit.models import MODELS, rebuild
+from aekit.objectives import ERRORS
+from aekit.settings import is_a
+from aekit.tables import MISSING
 from aekit.trained import Mixture, TrainedModel
 
 FORMAT = 1  # of the model file
 RESUME_FORMAT = 3
+MOST_OPTIMISERS = 100
 _PLAIN = (
     *("recipe", "model", "settings", "sample_shape", "kind", "sampling_rate", "error", "corruption", "classes"),
     *("normal", "columns", "missing", "windowed", "precision", "data", "fingerprint", "own_input", "figures"),
@@ -57,9 +62,11 @@ def load(path: Path) -> TrainedModel:
             f"{path}: model format {header.get('format')} is newer than the {FORMAT} that aekit {aekit.__version__} "
             "reads; update aekit"
         )
+    if header.get("model") not in list(MODELS):
+        raise AekitError(f"{path}: this aekit has no model {header.get('model')!r}; update aekit")
     try:
         return _rebuild(path, tensors, header)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AekitError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise AekitError(
             f"{path}: the model file is damaged ({_short(error)}); train again or copy it again"
         ) from error
@@ -77,24 +84,30 @@ def is_model(path: Path) -> bool:
 
 
 def _rebuild(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> TrainedModel:
-    if header["model"] not in MODELS:
-        raise AekitError(f"{path}: this aekit has no model {header['model']!r}; update aekit")
-    sample_shape = tuple(int(n) for n in header["sample_shape"])
-    settings = _tuples(header["settings"])
-    network = build(header["model"], sample_shape, settings)
-    network.load_state_dict({k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")})
-    network.eval()
-    normalisation = Normalisation(**_tuples(header["normalisation"]))
+    """Raises nearly anything where the header is not what `save` writes, or contradicts the tensors."""
+    plain = {name: header[name] for name in _PLAIN if name in header}  # an older file lacks some: they have defaults
+    _check_types(TrainedModel, plain)
+    sample_shape, settings = tuple(plain["sample_shape"]), _tuples(plain["settings"])
+    if len(sample_shape) not in (2, 3) or min(sample_shape) < 1:
+        raise ValueError(f"samples of {sample_shape}")
+    rate = plain["sampling_rate"]
+    if rate is not None and not 0 < float(rate) < math.inf:
+        raise ValueError(f"a sampling rate of {rate} Hz")
+    if plain["error"] not in ERRORS or plain.get("missing", MISSING[0]) not in MISSING:
+        raise ValueError(f"error {plain['error']}, missing {plain.get('missing')}")
+    if "classes" in settings and len(plain.get("classes") or ()) != settings["classes"]:
+        raise ValueError(f"{settings['classes']} classes without as many names")
+    weights = {k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")}
+    network = rebuild(header["model"], sample_shape, settings, weights)
     pca = PCA(tensors["pca/mean"], tensors["pca/components"]) if "pca/mean" in tensors else None
     mixture = None
     if "mixture/weights" in tensors:
         fitted = {name: tensors[f"mixture/{name}"] for name in ("weights", "means", "factors")}
         mixture = Mixture(**fitted, classes=tensors.get("mixture/classes"))  # which an older file lacks
-    plain = {name: header[name] for name in _PLAIN if name in header}  # an older file lacks some: they have defaults
     plain = _tuples(plain) | {"sample_shape": sample_shape, "settings": settings}
-    return TrainedModel(
+    trained = TrainedModel(
         network=network,
-        normalisation=normalisation,
+        normalisation=_normalisation(header["normalisation"], sample_shape),
         calibration=tensors.get("calibration"),
         pca=pca,
         pca_calibration=tensors.get("pca/calibration"),
@@ -102,6 +115,47 @@ def _rebuild(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> 
         source=str(path),
         **plain,
     )
+    _check_tensors(trained)
+    return trained
+
+
+def _check_types(kind: type, values: dict[str, Any]) -> None:
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if not is_a(value, hints[name]):
+            raise TypeError(f"{name} is {value}")
+
+
+def _normalisation(values: dict[str, Any], sample_shape: tuple[int, ...]) -> Normalisation:
+    _check_types(Normalisation, values)
+    normalisation = Normalisation(**_tuples(values))
+    offset, scale = normalisation.offset, normalisation.scale
+    count = {"all": 1, "channel": sample_shape[0], "column": math.prod(sample_shape)}[normalisation.per]
+    numbers = (*offset, *scale, normalisation.low, normalisation.high)
+    if {len(offset), len(scale)} != {count} or not all(map(math.isfinite, numbers)) or min(scale) <= 0:
+        raise ValueError("the normalisation is none of these samples")
+    return normalisation
+
+
+def _check_tensors(trained: TrainedModel) -> None:
+    """Raises ValueError where what lies beside the weights does not fit: it is looked at long after loading."""
+    pca, mixture, classes = trained.pca, trained.mixture, trained.classes or ()
+    fit = [
+        scores.dim() == 1 and len(scores)
+        for scores in (trained.calibration, trained.pca_calibration)
+        if scores is not None
+    ]
+    if pca is not None:
+        values = math.prod(trained.sample_shape)
+        fit.append(pca.mean.shape == (values,) and pca.components.dim() == 2 and pca.components.shape[1] == values)
+    if mixture is not None:
+        k, d = len(mixture.weights), mixture.means.shape[1:]
+        fit.append(len(d) == 1 and len(mixture.means) == k and mixture.factors.shape[:2] == (k, *d))
+        fit.append(mixture.factors.dim() <= 3 and bool((mixture.weights >= 0).all()))
+        if mixture.classes is not None:
+            fit.append(mixture.classes.shape == (k,) and bool((mixture.classes < max(len(classes), 1)).all()))
+    if not all(fit):
+        raise ValueError("scores, PCA or mixture are none of this network")
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
@@ -130,10 +184,13 @@ def load_resume(path: Path) -> dict[str, Any]:
     plain = headers["resume"]
     if plain.get("format") != RESUME_FORMAT:
         raise AekitError(f"{path}: written by another version of aekit; start the run again")
-    optimisers = [f"optimiser{i}" for i in range(plain["optimisers"])]
+    count = plain.get("optimisers")
+    optimisers = [f"optimiser{i}" for i in range(count if is_a(count, int) and 0 <= count <= MOST_OPTIMISERS else 0)]
     groups: dict[str, dict[str, Tensor]] = {name: {} for name in (*_GROUPS, *optimisers)}
     for name, value in tensors.items():
         group, _, key = name.partition("/")
+        if group not in groups:
+            raise AekitError(f"{path}: the resume file is damaged ({_short(name)}); start the run again")
         groups[group][key] = value
     found = {name: groups[name] for name in _GROUPS}
     return {**plain, **found, "optimisers": [groups[name] for name in optimisers]}
@@ -155,7 +212,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             headers = {k: json.loads(v) for k, v in (file.metadata() or {}).items() if k in ("aekit", "resume")}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError, OSError, RecursionError) as error:
         raise AekitError(
             f"{path}: not a model file, or a damaged one ({_short(error)}); train again or copy it again"
         ) from error
@@ -164,5 +221,5 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, headers
 
 
-def _short(error: Exception) -> str:
+def _short(error: object) -> str:
     return " ".join(str(error).split())[:120]

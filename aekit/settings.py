@@ -5,9 +5,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 
 def is_a(value: object, hint: Any) -> bool:
-    """Whether `value` suits an annotation of numbers, words, tuples of them, alternatives and None.
+    """Whether `value` suits an annotation of numbers, words, tuples of them, alternatives, None and dictionaries.
 
-    A whole number passes for a float, a list for a tuple; a bool is no number.
+    A whole number passes for a float, a list for a tuple, any dictionary for another; a bool is no number.
     """
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
@@ -19,6 +19,8 @@ def is_a(value: object, hint: Any) -> bool:
             return False
         each = inner[:1] * len(value) if Ellipsis in inner else inner
         return len(each) == len(value) and all(map(is_a, value, each))
+    if origin is dict:
+        return isinstance(value, dict)
     if hint is None or hint is type(None):
         return value is None
     if isinstance(value, bool):

@@ -5,23 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from good_files import trained
 from safetensors.torch import save_file
 
 from aekit import checkpoint
-from aekit.batches import Normalisation
 from aekit.errors import AekitError
-from aekit.models import build
-from aekit.trained import Mixture, TrainedModel
-
-
-def trained() -> TrainedModel:
-    settings = {"hidden": (8,), "latent": 2, "output": "none"}
-    normalisation = Normalisation("standard", (1.0,), (2.0,), -3.0, 5.0)
-    return TrainedModel(
-        build("dense", (1, 6), settings), "stacked", "dense", settings, (1, 6), "series", None, normalisation, "mse",
-        corruption=("gaussian:0.1",), normal=("1",), data="x.npy", fingerprint="abc", figures={"val_error": 0.5},
-        calibration=torch.rand(7), mixture=Mixture(torch.ones(1), torch.zeros(1, 2), torch.eye(2)[None]),
-    )  # fmt: skip
 
 
 @pytest.fixture

@@ -5,49 +5,20 @@ import gzip
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-import recordings
 from format_files import fault, read_all
+from good_files import PICTURES, PIXELS, X, samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from aekit.errors import AekitError
-from aekit.formats import ENDINGS, create, open_record, text
+from aekit.formats import ENDINGS, open_record, text
 from aekit.formats._registry import READERS, ending_of
-from aekit.records import record_of
-
-X = np.random.default_rng(0).standard_normal((6, 40)).astype("f4")
-PIXELS = np.random.default_rng(0).integers(0, 255, (24, 20, 3)).astype("u1")
-ONE_ROW = (".wav", ".fits", ".fit", ".fts", ".fits.gz")  # of a series
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".pgm", ".ppm")
-
-
-def samples(folder: Path) -> list[Path]:
-    """One good file of each ending, and of the layouts that take another way."""
-    like = replace(record_of(X, labels=np.arange(6) % 2), sampling_rate=100.0)
-    paths = []
-    for ending in ENDINGS:
-        if ending in recordings.ENDINGS:
-            paths.append(recordings.write_recording(folder / f"good{ending}"))
-            continue
-        array = PIXELS[None] if ending in PICTURES else X[:1] if ending in ONE_ROW else X
-        with create(folder / f"good{ending}", like, array.shape, array.dtype) as writer:
-            writer.write(array)
-        paths.append(folder / f"good{ending}")
-    np.savez_compressed(folder / "packed.npz", x=X, y=np.arange(6))
-    np.save(folder / "fortran.npy", np.asfortranarray(X))
-    with h5py.File(folder / "chunked.h5", "w") as f:
-        f.create_dataset("g/x", data=X, chunks=(4, 40), compression="gzip", shuffle=True)
-        f["g/y"] = np.array([b"a", b"b"] * 3)  # HDF5 itself may hang on a damaged heap of strings of any length
-    (folder / "table.csv").write_text("a,b,label\n" + "".join(f"{i}.5,-{i}e3,c{i % 2}\n" for i in range(9)))
-    Image.fromarray(PIXELS[..., 0].astype("u2") * 200).save(folder / "grey16.png")
-    return [*paths, *(folder / name for name in ("packed.npz", "fortran.npy", "chunked.h5", "table.csv", "grey16.png"))]
 
 
 @pytest.fixture(scope="module")

@@ -92,7 +92,7 @@ def open_record(path: str | Path, labels: str | None = None, target: str | None 
     is one row. Raises AekitError for whatever hinders that; NaN and infinity pass.
     """
     file, name = split_name(str(path))
-    if file.is_dir() and ending_of(file.name) not in READERS and files_in(file).files:
+    if os.path.isdir(file) and ending_of(file.name) not in READERS and files_in(file).files:
         raise AekitError(
             f"{file}: is a folder of data files, which only denoise and score take, one by one; name one of the files"
         )

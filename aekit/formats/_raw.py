@@ -16,6 +16,7 @@ from aekit.formats._registry import Put, Stored, one_buffer
 from aekit.records import Array
 
 PIECE = 1 << 22  # bytes
+ALWAYS_UNZIPPED, MOST_TIMES = 1 << 26, 100  # bytes, and times the size of a zipped file
 
 
 def raw_array(path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Stored:
@@ -80,6 +81,16 @@ def check_deflated(path: Path, size: int, packed: int) -> None:
     """Raises AekitError where `packed` bytes cannot unzip to `size`: deflate packs at most 1032 to 1."""
     if size > 1032 * packed + 1024:
         raise AekitError(f"{path}: its header declares {size} bytes, which {packed} cannot unzip to; copy it again")
+
+
+def most_unzipped(path: Path) -> int:
+    """Bytes that a zipped file may become where it declares no size: nobody zips more into so little."""
+    return max(ALWAYS_UNZIPPED, MOST_TIMES * path.stat().st_size)
+
+
+def check_unzipped(path: Path, size: int) -> None:
+    if size > most_unzipped(path):
+        raise AekitError(f"{path}: unzips to more than {MOST_TIMES} times its size; if it should, unzip it first")
 
 
 @contextlib.contextmanager

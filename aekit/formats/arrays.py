@@ -64,10 +64,12 @@ def _npy_header(f: BinaryIO, path: Path) -> NpyHeader:
         raise short(path, "its header is cut off")
     descr = re.search(r"""['"]descr['"]\s*:\s*(?:\[|['"]([<>|=]?)([a-zA-Z])(\d*))""", text)
     order = re.search(r"""['"]fortran_order['"]\s*:\s*(True|False)""", text)
-    shape = re.search(r"""['"]shape['"]\s*:\s*\(((?:\s*\d{1,20}L?\s*,?)*)\)""", text)
-    if not (descr and order and shape):
+    shape = re.search(r"""['"]shape['"]\s*:\s*\(([\dL,\s]*)\)""", text)
+    axes = [axis.strip() for axis in shape[1].split(",")] if shape else [""]
+    axes = axes if axes[-1] else axes[:-1]  # (6,) has one, () has none
+    if not (descr and order and shape) or not all(re.fullmatch(r"\d{1,20}L?", axis) for axis in axes):
         raise ValueError(f"its header is {shown(text, 60)}")
-    sizes = tuple(int(n) for n in re.findall(r"\d+", shape[1]))
+    sizes = tuple(int(axis.rstrip("L")) for axis in axes)
     dtype = _dtype(descr[1] or "", descr[2] or "", descr[3] or "")
     return NpyHeader(8 + width + length, sizes, dtype, "F" if order[1] == "True" and len(sizes) > 1 else "C")
 
@@ -160,7 +162,7 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: s
         raise ValueError(f"{shown(name)}: shape {header.shape} does not fit its {info.file_size} bytes")
     if info.compress_type == zipfile.ZIP_STORED:
         return _npy_array(path, header, _member_start(path, info) + header.offset)
-    check_deflated(path, info.file_size, info.compress_size)
+    check_deflated(path, info.file_size, min(info.compress_size, path.stat().st_size))
 
     def load_member() -> Array:
         with reading(path, *ZIP_FAULTS), zipfile.ZipFile(path) as archive, archive.open(info) as member:

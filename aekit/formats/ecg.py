@@ -65,11 +65,11 @@ def read_wfdb(path: Path, want: Want) -> Contents:
         if sum(map(_tells, lines)) != 1 + record.n_sig:
             raise ValueError("its lines hold signs that are no text")
         record = wfdb.rdrecord(name, physical=False)
+        gain, baseline = _gain_and_baseline(record)
     digital: NDArray[np.integer] = record.d_signal.T  # (C, T)
     record.d_signal = None
     invalid = np.array([-(1 << (_bits(form) - 1)) for form in record.fmt])
     missing = digital == invalid[:, None]
-    gain, baseline = _gain_and_baseline(record)
     values = (digital - baseline) / gain
     fill(values, missing)
     stored = Stored((1, *values.shape), values.dtype, once(lambda: values[None]), record.fs)

@@ -16,9 +16,8 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
-from aekit.formats._raw import check_deflated, raw_writer, short
+from aekit.formats._raw import PIECE, check_deflated, check_unzipped, raw_writer, short
 from aekit.formats._registry import (
-    FAULTS,
     Contents,
     Plan,
     Put,
@@ -36,6 +35,11 @@ from aekit.formats.arrays import unread
 from aekit.records import Array
 
 BLOCK = 2880  # bytes; a file is made of whole ones
+MOST_COUNTED = 999  # axes of an image, columns of a table
+MOST_HEADER = 1 << 22  # bytes
+PACKED = ("RICE_1", "GZIP_1", "GZIP_2", "NOCOMPRESS")  # astropy's decoders of others write beyond their buffers
+COLUMN_BYTES = {"B": 1, "I": 2, "J": 4, "K": 8, "E": 4, "D": 8, "P": 8, "Q": 16}  # of a value, in tables of tiles
+DECODERS = {"BYTEPIX": (1, 2, 4, 8), "BLOCKSIZE": (16, 32, 64, 128)}  # what settings of tiles may be
 BITPIX = {"u1": 8, "i2": 16, "i4": 32, "i8": 64, "f4": -32, "f8": -64}
 SHIFTED = {"i1": "u1", "u2": "i2", "u4": "i4", "u8": "i8"}  # stored as the other type, with BZERO
 OF_VALUES = ("BSCALE", "BZERO", "BLANK", "DATAMIN", "DATAMAX", "CHECKSUM", "DATASUM")  # cards that do not stay true
@@ -55,16 +59,91 @@ class Header(NamedTuple):
 def _opened(path: Path) -> Iterator[tuple[Any, int]]:
     """astropy's list of a file's HDUs, and the bytes of the file, unzipped."""
     fits, told = library("astropy.io.fits", path), library("astropy.utils.exceptions", path)
-    with reading(path, *FAULTS, fits.VerifyError, told.AstropyWarning), quiet(), contextlib.ExitStack() as stack:
+    with reading(path, Exception), quiet(), contextlib.ExitStack() as stack:  # astropy raises anything at damage
         file: BinaryIO = stack.enter_context(path.open("rb"))
         if path.suffix.lower() == ".gz":
-            file = io.BytesIO(gzip.decompress(file.read()))
+            file = _unzipped(path, stack.enter_context(gzip.open(file)))
         if file.read(6) != b"SIMPLE":
             raise ValueError("it does not begin as FITS files do")
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
         warnings.filterwarnings("error", r"(?s).*validating header", told.AstropyWarning)  # else it leaves the rest out
-        yield stack.enter_context(fits.open(file, memmap=False, lazy_load_hdus=False)), size
+        yield _load(fits, file, stack), size
+
+
+def _unzipped(path: Path, file: Any) -> BinaryIO:
+    content = bytearray()
+    while piece := file.read(PIECE):
+        content += piece
+        check_unzipped(path, len(content))
+    return io.BytesIO(content)
+
+
+def _load(fits: Any, file: BinaryIO, stack: contextlib.ExitStack) -> Any:
+    """astropy's list of all HDUs, whose headers are checked one by one before astropy believes them."""
+    _check_header(fits, file, 0)
+    hdus = stack.enter_context(fits.open(file, memmap=False, lazy_load_hdus=True))
+    at = 0
+    for hdu in hdus:
+        place = hdu.fileinfo()
+        if place["datLoc"] + place["datSpan"] <= at:
+            raise ValueError("an extension of negative size")
+        at = place["datLoc"] + place["datSpan"]
+        _check_header(fits, file, at)
+    return hdus
+
+
+def _check_header(fits: Any, file: BinaryIO, at: int) -> None:
+    """Raises ValueError for counts that astropy would count up to, and settings of tiles that crash its decoders."""
+    file.seek(at)
+    content = bytearray()
+    while block := file.read(BLOCK):
+        content += block
+        if len(content) > MOST_HEADER:
+            raise ValueError("a header without an end")
+        if any(block[i : i + 80].rstrip() == b"END" for i in range(0, len(block), 80)):
+            break
+    file.seek(at)
+    header = fits.Header.fromstring(bytes(content))
+    prefix = "Z" if header.get("ZIMAGE", False) else ""
+    counts = {name: header.get(name, 0) for name in ("NAXIS", "ZNAXIS", "TFIELDS")}  # none behind the last extension
+    wrong = [name for name, count in counts.items() if type(count) is not int or not 0 <= count <= MOST_COUNTED]
+    axes = [] if wrong else range(1, counts[f"{prefix}NAXIS"] + 1)
+    wrong += [f"{prefix}NAXIS{i}" for i in axes if type(header[f"{prefix}NAXIS{i}"]) is not int]
+    if prefix and not wrong:
+        wrong += [f"ZTILE{i}" for i in axes if not 1 <= header.get(f"ZTILE{i}", 1) <= max(1, header[f"ZNAXIS{i}"])]
+        for name, number in [(value, name[5:]) for name, value in header.items() if name.startswith("ZNAME")]:
+            if name in DECODERS and header[f"ZVAL{number}"] not in DECODERS[name]:
+                wrong.append(name)
+        if header["ZCMPTYPE"] not in PACKED:
+            raise ValueError(
+                f"tiles packed by {header['ZCMPTYPE']} are not read, only by {', '.join(PACKED)}: unpack it first"
+            )
+        if not _heap_holds(header, content, file):
+            wrong.append("length of a tile")
+        file.seek(at)
+    if wrong:
+        raise ValueError(f"its header tells no possible {' and '.join(wrong)}")
+
+
+def _heap_holds(header: Any, content: bytearray, file: BinaryIO) -> bool:
+    """Whether the packed tiles of a table, which begins behind its header, are no longer than all of them together."""
+    start = file.tell() + len(content)
+    width, rows = header["NAXIS1"], header["NAXIS2"]
+    if not 0 <= width * rows <= file.seek(0, io.SEEK_END) - start:
+        return False
+    file.seek(start)
+    table = np.frombuffer(file.read(width * rows), np.uint8).reshape(rows, width)
+    at = 0
+    for column in range(1, header["TFIELDS"] + 1):
+        form = str(header[f"TFORM{column}"]).lstrip("01")[0]
+        size = COLUMN_BYTES[form]
+        if form in "PQ":
+            lengths = np.ascontiguousarray(table[:, at : at + size]).view(f">i{size // 2}")[:, 0]
+            if len(lengths) and not 0 <= lengths.min() <= lengths.max() <= header["PCOUNT"]:
+                return False
+        at += size
+    return True
 
 
 @reader(".fits", ".fit", ".fts", ".fits.gz", needs="astropy")
@@ -123,7 +202,7 @@ def _image(path: Path, index: int, hdu: Hdu) -> Stored:
         with _opened(path) as (hdus, _):
             rows = slice(None) if len(axes) == 2 else slice(start, stop)
             values: Array = hdus[index].section[(0,) * left_out + (rows,)]
-        return values.astype(dtype, copy=False).reshape(stop - start, *shape[1:])
+            return values.astype(dtype, copy=False).reshape(stop - start, *shape[1:])
 
     zipped = path.suffix.lower() == ".gz"
     return Stored(shape, dtype, once(lambda: read(0, shape[0])) if zipped else read)

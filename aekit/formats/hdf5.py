@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from aekit.errors import AekitError
-from aekit.formats._raw import raw_writer
+from aekit.formats._raw import check_deflated, raw_writer
 from aekit.formats._registry import (
     RATE_NAMES,
     Contents,
@@ -80,6 +80,9 @@ def _stored(path: Path, name: str, data_set: h5py.Dataset) -> Stored:
     shape = data_set.shape
     if shape is None:
         return unread(path, name, ())
+    elsewhere = _elsewhere(path, data_set)
+    if elsewhere:
+        return unread(path, name, shape, f"what lies outside its folder, in {shown(elsewhere, 60)}")
     try:
         dtype = data_set.dtype
     except TypeError:  # a type that NumPy does not know
@@ -91,6 +94,17 @@ def _stored(path: Path, name: str, data_set: h5py.Dataset) -> Stored:
     return _numbers(path, name, shape, dtype.newbyteorder("="))._replace(sampling_rate=_rate(data_set))
 
 
+def _elsewhere(path: Path, data_set: h5py.Dataset) -> str:
+    """The first file of those that hold a data set's values that does not lie in the folder of this one, "" for none.
+
+    HDF5 would read any file that the header names, as plain bytes too.
+    """
+    names = [str(data_set.file.filename), *(part[0] for part in data_set.external or ())]
+    names += [part.file_name for part in data_set.virtual_sources()] if data_set.is_virtual else []
+    folder = path.parent.resolve()
+    return next((name for name in names if not Path(folder, name).resolve().is_relative_to(folder)), "")
+
+
 def _check_written(path: Path, name: str, data_set: h5py.Dataset) -> None:
     """Raises AekitError where parts were declared but never written: HDF5 would give zeros for them."""
     if data_set.is_virtual or data_set.external or 0 in data_set.shape:
@@ -98,6 +112,9 @@ def _check_written(path: Path, name: str, data_set: h5py.Dataset) -> None:
     if data_set.chunks is None:
         whole = data_set.id.get_storage_size() >= math.prod(data_set.shape) * data_set.dtype.itemsize
     else:
+        check_deflated(
+            path, math.prod(data_set.chunks) * data_set.dtype.itemsize, max(path.stat().st_size, CHUNK_CACHE)
+        )
         chunks = math.prod(-(-n // c) for n, c in zip(data_set.shape, data_set.chunks, strict=True))
         whole = data_set.id.get_num_chunks() == chunks
     if not whole:

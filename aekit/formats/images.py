@@ -8,6 +8,7 @@ import logging
 import os
 import struct
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from aekit.errors import AekitError
+from aekit.formats._raw import PIECE, short
 from aekit.formats._registry import (
     FOLDER,
     Contents,
@@ -59,6 +61,8 @@ SETTINGS: dict[str, dict[str, object]] = {
     "JPEG": {"quality": 95, "subsampling": 0},  # lossy all the same
     "WEBP": {"lossless": True, "exact": True},
 }
+ALWAYS_READ = 1 << 22  # pixels, which hurt nobody: a blank picture has any number in a few bytes
+PASSES = ((0, 8, 0, 8), (4, 8, 0, 8), (0, 4, 4, 8), (2, 4, 0, 4), (0, 2, 2, 4), (1, 2, 0, 2), (0, 1, 1, 2))  # of Adam7
 MODES = ("1", "L", "I;16", "I;16B", "I;16L", "I", "F", "RGB")
 FAULTS = (
     Image.DecompressionBombError,
@@ -96,9 +100,14 @@ def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
 def _pixels(image: ImageFile.ImageFile, path: Path) -> Array:
     """One picture as (H, W) or (H, W, 3), as stored."""
     mode = image.mode
+    size, declared = path.stat().st_size, image.width * image.height
+    if declared > max(ALWAYS_READ, 1032 * size):  # deflate's bound, and that of JPEG's blocks
+        raise AekitError(
+            f"{path}: declares {image.width} x {image.height} pixels, its {size} bytes cannot hold them; copy it again"
+        )
     areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (tile[1] for tile in image.tile) if box]
     there = sum(areas)
-    if there < image.width * image.height and image.format != "WEBP":  # which has no tiles before it is loaded
+    if there < declared and image.format != "WEBP":  # which has no tiles before it is loaded
         raise AekitError(f"{path}: declares {image.width} x {image.height} pixels, {there} are there; copy it again")
     if _loses(image):
         raise AekitError(f"{path}: holds finer values than Pillow keeps; save it as 8-bit colour, 16-bit grey or .npy")
@@ -110,11 +119,35 @@ def _pixels(image: ImageFile.ImageFile, path: Path) -> Array:
     if plain not in MODES:
         raise AekitError(f"{path}: has the colour mode {mode}; save it as grey or RGB")
     array: Array = np.array(image.convert(plain) if plain != mode else image)
+    if image.format == "PNG" and (image.info.get("interlace") or not array[-1].any()):
+        _check_png(path)
     if mode == "1":  # bytes of 0 and 255
         array = (array.view(np.uint8) != 0).astype(np.uint8)
     if mode == "I" and image.format in ("PNG", "PPM"):  # Pillow's way with 16-bit grey there
         array = array.astype(np.uint16)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _check_png(path: Path) -> None:
+    """Raises AekitError where pixels are missing: Pillow passes black ones for them."""
+    with path.open("rb") as f:
+        f.seek(16)
+        width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", f.read(13))
+        bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+        passes = PASSES if interlaced else ((0, 1, 0, 1),)
+        sides = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, dx, y, dy in passes]
+        wanted = sum(h * (1 + -(-w * bits // 8)) for w, h in sides if w > 0 and h > 0)
+        f.seek(4, os.SEEK_CUR)
+        unzip, there = zlib.decompressobj(), 0
+        while len(head := f.read(8)) == 8 and there < wanted:
+            length = int.from_bytes(head[:4], "big")
+            data = f.read(length)
+            f.seek(4, os.SEEK_CUR)
+            while head[4:] == b"IDAT" and data and there < wanted:
+                there += len(unzip.decompress(data, PIECE))
+                data = unzip.unconsumed_tail
+    if there < wanted:
+        raise short(path, f"its header declares {wanted} bytes of pixels, {there} are there")
 
 
 def _loses(image: ImageFile.ImageFile) -> bool:

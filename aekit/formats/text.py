@@ -38,6 +38,7 @@ from aekit.formats._columns import (
     worded,
 )
 from aekit.formats._columns import time_at as find_time
+from aekit.formats._raw import check_unzipped, most_unzipped
 from aekit.formats._registry import LABEL_NAMES, Contents, Want, label_array, listed, reader, reading, shown
 from aekit.records import Array
 
@@ -90,13 +91,16 @@ def _lines(path: Path, comment: str) -> Iterator[Lines]:
     """The lines of a file, numbered from 1, without comments at the top and blank lines at the end."""
 
     def numbered(f: TextIO) -> Lines:
-        blank, started = 0, False
+        blank, started, unzipped = 0, False, 0
+        most = most_unzipped(path) if path.suffix.lower() == ".gz" else None
+        longest = min(LONGEST_LINE, most or LONGEST_LINE)
         for number in itertools.count(1):
-            line = f.readline(LONGEST_LINE)
-            if len(line) == LONGEST_LINE:
-                raise AekitError(
-                    f"{path}: line {number}: has more than {LONGEST_LINE} characters; is this a text file?"
-                )
+            line = f.readline(longest)
+            unzipped += len(line)
+            if len(line) == longest:
+                raise AekitError(f"{path}: line {number}: has more than {longest} characters; is this a text file?")
+            if most is not None and unzipped > most:
+                check_unzipped(path, unzipped)
             if not line:
                 return
             line = line.rstrip("\n")

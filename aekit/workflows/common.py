@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -70,7 +71,7 @@ class Options:
 
 
 def is_dataset(data: str) -> bool:
-    return data.partition(":")[0] in DATASETS and not Path(data).exists()
+    return data.partition(":")[0] in DATASETS and not os.path.exists(data)
 
 
 def open_part(data: str, part: Part, labels: str | None = None, target: str | None = None) -> Record | None:
@@ -83,7 +84,7 @@ def open_part(data: str, part: Part, labels: str | None = None, target: str | No
         return open_dataset(data, part)
     if part == "test":
         return None
-    if not Path(data.rpartition(":")[0] or data).exists() and not Path(data).exists() and data.isidentifier():
+    if not os.path.exists(data) and data.isidentifier():
         find_dataset(data)  # raises: neither file nor data set
     return open_record(data, labels=labels, target=target)
 

@@ -103,6 +103,8 @@ def _check_training(settings: TrainSettings) -> None:
         wrong = f"--precision {settings.precision}: there are {', '.join(PRECISIONS)}"
     elif settings.epochs < 1 or (settings.steps is not None and settings.steps < 1) or settings.batch_size < 1:
         wrong = "--epochs, --steps and --batch-size are at least 1"
+    elif max(settings.epochs, settings.steps or 0, settings.batch_size, settings.seed) >= 1 << 32:
+        wrong = "--epochs, --steps, --batch-size and --seed are below 4294967296"
     elif not 0 < settings.lr < math.inf or settings.weight_decay < 0 or settings.beta < 0:
         wrong = "--lr is above 0, --weight-decay and --beta are not below"
     elif settings.patience is not None and settings.patience < 1:
@@ -133,8 +135,9 @@ def read_config(path: Path) -> dict[str, Any]:
         config = json.loads(path.read_text())
     except OSError as error:
         raise AekitError(f"{path}: {error.strerror}; name the config.json of a run") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AekitError(f"{path}: not JSON ({error}); name the config.json of a run") from error
-    if not isinstance(config, dict) or not isinstance(config.get("options"), dict) or {"recipe", "data"} - set(config):
+    wanted = {"recipe": str, "data": str, "options": dict}
+    if not isinstance(config, dict) or not all(isinstance(config.get(name), kind) for name, kind in wanted.items()):
         raise AekitError(f"{path}: not the config of a run: it lacks recipe, data or options")
     return config

@@ -55,7 +55,7 @@ def show_layers(trained: TrainedModel, settings: TrainSettings, parts: Parts, ta
         if not list(module.children()):
             note(name, module)
     where = next(trained.network.parameters()).device
-    batch = parts.train.to(where).batch(torch.arange(2, device=where))
+    batch = parts.train.to(where).batch(torch.arange(min(2, len(parts.train)), device=where))
     for phase in phases_of(trained.network.train(), settings, torch.ones((), device=where)):
         phase.loss(batch)
     for hook in hooks:
