@@ -5,7 +5,7 @@
 
 Rows are copies of ECG5000's with noise, as .npy of float32. `seconds a row` and `seconds to start` are those of the
 straight line through the smallest and the largest number of rows. Shards: the same rows as two jobs, one after the
-other, and their merge.
+other, and their merge. Without a model: `score` learns from the file first.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def run(folder: Path, *words: str) -> tuple[float, float]:
     return time.perf_counter() - started, usage.ru_maxrss / 2**20
 
 
-def measured(folder: Path, count: int, rows: list[Row]) -> dict[str, float]:
+def measured(folder: Path, count: int, most: int, rows: list[Row]) -> dict[str, float]:
     """Seconds of each verb on so many rows."""
     data = f"x{count}.npy"
     write_rows(folder / data, count)
@@ -76,9 +76,27 @@ def measured(folder: Path, count: int, rows: list[Row]) -> dict[str, float]:
         seconds["train"], peak = run(folder, *words)
         rows.append(row(what, f"train, {EPOCHS} epoch", "seconds", seconds["train"]))
         rows.append(row(what, f"train, {EPOCHS} epoch", "peak memory, GiB", peak))
+    if count == most:
+        _alone(folder, data, f"{what}, without a model", rows)
     for name in (data, "o.npy", "o.csv", "z.npy"):
         (folder / name).unlink()
     return seconds
+
+
+def without_a_model(folder: Path, rows: list[Row]) -> None:
+    """A table of 10,000 rows of 20 columns, and ECG5000."""
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(10_000, 4)) @ rng.normal(size=(4, 20)) + 0.3 * rng.normal(size=(10_000, 20))
+    names = ",".join(f"v{i}" for i in range(20))
+    np.savetxt(folder / "table.csv", table, "%.6g", ",", header=names, comments="")
+    _alone(folder, "table.csv", "10,000 rows of 20 columns, without a model", rows, "<= 30")
+    _alone(folder, "ecg5000", "ecg5000, without a model", rows, "<= 60")
+
+
+def _alone(folder: Path, data: str, what: str, rows: list[Row], target: str = "") -> None:
+    seconds, peak = run(folder, "score", data, "--fresh", "-o", "alone.csv", "--force")
+    rows.append(row(what, "score", "seconds", seconds, target))
+    rows.append(row(what, "score", "peak memory, GiB", peak))
 
 
 def main() -> None:
@@ -92,7 +110,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run(folder, "train", RECIPE, "--data", "ecg5000", "--epochs", "5", "-o", "model")
-        found = {count: measured(folder, count, rows) for count in counts}
+        without_a_model(folder, rows)
+        found = {count: measured(folder, count, counts[-1], rows) for count in counts}
     for verb in found[LEAST]:
         ends = sorted(count for count in counts if verb in found[count])
         each = (found[ends[-1]][verb] - found[ends[0]][verb]) / (ends[-1] - ends[0])
