@@ -104,7 +104,7 @@ def test_words_that_are_no_shard_are_refused(word: str) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
-@pytest.mark.parametrize("out", ["out.npy", "out.h5", "out.csv"])
+@pytest.mark.parametrize("out", ["out.npy", "out.h5", "out.csv", "out.parquet"])
 @pytest.mark.parametrize("verb", ["denoise", "embed"])
 def test_merged_rows_are_those_of_the_whole(lab: Path, tmp_path: Path, verb: str, out: str, count: int) -> None:
     more = ("--maps", "none") if verb == "embed" else ()

@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from aekit.errors import AekitError
 from aekit.files import together, whole
-from aekit.formats import arrays, ecg, fits, hdf5, idx, images, mseed, sac, sound, text  # noqa: F401  they register themselves
+from aekit.formats import arrays, ecg, fits, hdf5, idx, images, mseed, parquet, sac, sound, text  # noqa: F401  they register themselves
 from aekit.formats._choose import choose_data, contents_of, record_at, split_name, with_labels, with_picks, with_target
 from aekit.formats._columns import times_of as times_of
 from aekit.formats._registry import (
