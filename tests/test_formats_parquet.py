@@ -43,8 +43,10 @@ def test_any_rows_of_any_numbers_are_those_that_were_written(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     array = numbers((rows, width), dtype)
-    columns = {f"c{i}": column for i, column in enumerate(array.T)}
-    path = save(tmp_path_factory.getbasetemp() / "a.parquet", columns, row_group_size=group)
+    columns = {f"c{i}": pa.array(column) for i, column in enumerate(array.T)}
+    schema = pa.schema([pa.field(name, column.type, nullable=False) for name, column in columns.items()])
+    path = tmp_path_factory.getbasetemp() / "a.parquet"
+    pq.write_table(pa.table(columns, schema=schema), path, row_group_size=group)
     record = open_record(path)
     assert (record.shape, record.dtype, record.kind) == (array.shape, np.dtype(dtype), "table")
     assert record.columns == tuple(columns)
@@ -77,11 +79,16 @@ def test_equal_arrays_give_equal_files_however_they_come(tmp_path: Path, monkeyp
 
 
 def test_missing_numbers_are_nan_and_whole_ones_stay_whole(tmp_path: Path) -> None:
-    columns = {"a": pa.array([1, None, 3], pa.int32()), "b": pa.array([True, False, True]), "c": [1.5, 2, None]}
+    columns = {"a": pa.array([1, None, 3], pa.int32()), "b": pa.array([True, False, None])}
     record = open_record(save(tmp_path / "a.parquet", columns))
-    np.testing.assert_array_equal(whole(record), [[1, 1, 1.5], [np.nan, 0, 2], [3, 1, np.nan]])
-    whole_numbers = {"a": pa.array([1, 2], pa.int16()), "b": pa.array([3, 4], pa.int32())}
-    assert open_record(save(tmp_path / "b.parquet", whole_numbers)).dtype == np.int32
+    np.testing.assert_array_equal(whole(record), [[1, 1], [np.nan, 0], [3, np.nan]])
+    floats = open_record(
+        save(tmp_path / "b.parquet", {"a": pa.array([1.5, None], pa.float32()), "b": pa.array([0, 1])})
+    )
+    np.testing.assert_array_equal(whole(floats), [[1.5, 0], [np.nan, 1]])
+    fields = [pa.field("a", pa.int16(), nullable=False), pa.field("b", pa.int32(), nullable=False)]
+    pq.write_table(pa.table({"a": [1, 2], "b": [3, 4]}, schema=pa.schema(fields)), tmp_path / "c.parquet")
+    assert open_record(tmp_path / "c.parquet").dtype == np.int32
 
 
 def test_words_are_columns_of_their_places(tmp_path: Path) -> None:

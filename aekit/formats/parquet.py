@@ -1,7 +1,8 @@
 """Parquet, by pyarrow: a table of numbers and words with the same rules as a CSV's, see _columns.py.
 
 Numbers alone are read as they are asked for, a batch at a time; a table with words, times or one column is read whole
-when it is opened, as text is. Columns of lists and other nested values are left out, and told.
+when it is opened, as text is. Whole numbers are float64 unless the file declares that none is missing. Columns of lists
+and other nested values are left out, and told.
 """
 
 import contextlib
@@ -119,23 +120,10 @@ def _fields(file: Any) -> list[_Field]:
             is_text = types.is_string(own) or types.is_large_string(own) or types.is_temporal(own)
             is_text = is_text or (types.is_dictionary(own) and types.is_string(own.value_type))
             kind, dtype = "text" if is_text else "other", np.dtype(np.str_)
-        if kind == "number" and dtype.kind != "f" and _may_be_missing(file, field):
-            dtype = np.dtype(np.float64)
+        if kind == "number" and dtype.kind != "f" and field.nullable:  # pyarrow ends the process where statistics are
+            dtype = np.dtype(np.float64)  # damaged, so that they cannot be asked whether a value is missing
         found.append(_Field(at, field.name, kind, dtype))
     return found
-
-
-def _may_be_missing(file: Any, field: Any) -> bool:
-    """Whether a value of the column may be null: the file tells in how many rows, or leaves it open."""
-    if not field.nullable:
-        return False
-    metadata = file.metadata
-    places = [i for i in range(metadata.num_columns) if metadata.schema.column(i).path == field.name]
-    for group, place in itertools.product(range(metadata.num_row_groups), places):
-        statistics = metadata.row_group(group).column(place).statistics
-        if statistics is None or not statistics.has_null_count or statistics.null_count:
-            return True
-    return not places
 
 
 def _cells(file: Any, name: str, rows: int | None = None) -> list[str]:
@@ -265,7 +253,8 @@ def write_parquet(path: Path, plan: Plan) -> Iterator[Put]:
         label = "label" if "label" not in names else "y"
         beside.append((layout.label_at if layout.label else len(names), layout.label or label, arrow.array(own)))
     beside.sort(key=lambda column: column[0])
-    fields = [arrow.field(name, arrow.from_numpy_dtype(plan.dtype)) for name in names]
+    is_float = plan.dtype.kind == "f"
+    fields = [arrow.field(name, arrow.from_numpy_dtype(plan.dtype), nullable=is_float) for name in names]
     for at, name, cells in beside:
         fields.insert(at, arrow.field(name, cells.type))
     schema, kept, written = arrow.schema(fields), [np.empty((0, shape[1]), plan.dtype)], 0
