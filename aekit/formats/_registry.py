@@ -128,6 +128,7 @@ EXTRAS = {
     "wfdb": "ecg",
     "astropy": "astro",
     "pyarrow": "parquet",
+    "zarr": "zarr",
 }  # such a library -> the extra that brings it
 FAULTS = (
     ValueError,
