@@ -11,6 +11,8 @@ from pathlib import Path
 
 from aekit.errors import AekitError
 
+STORES = (".zarr",)  # folders that are a file to whoever uses them
+
 _waiting: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("_waiting", default=None)  # of `together`
 
 
@@ -19,7 +21,7 @@ def check_free(path: Path, force: bool, as_folder: bool = False) -> None:
 
     A file never takes a folder's place: unless one is to be written (`as_folder`), a folder at `path` is refused.
     """
-    if path.is_dir() and path.suffix and not as_folder:
+    if path.is_dir() and path.suffix and path.suffix not in STORES and not as_folder:
         raise AekitError(f"{path}: is a folder; name a file with -o")
     if path.exists() and not force:
         raise AekitError(f"{path}: exists already; name another, or overwrite it with --force")
@@ -91,7 +93,7 @@ def _told(path: Path) -> Iterator[None]:
 
 def _check_replaceable(temporary: Path, path: Path) -> None:
     """A folder gives way (with `force`) to another of the same kinds of files alone."""
-    if path.is_dir():
+    if path.is_dir() and not (path.suffix in STORES and (path / "zarr.json").exists() and temporary.is_dir()):
         ours = {p.suffix for p in temporary.iterdir()} if temporary.is_dir() else set()
         if any(p.is_dir() or p.suffix not in ours for p in path.iterdir()) or not temporary.is_dir():
             raise AekitError(f"{path}: a folder that holds other things is not overwritten; name another with -o")

@@ -104,7 +104,7 @@ def test_words_that_are_no_shard_are_refused(word: str) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
-@pytest.mark.parametrize("out", ["out.npy", "out.h5", "out.csv"])
+@pytest.mark.parametrize("out", ["out.npy", "out.h5", "out.csv", "out.parquet"])
 @pytest.mark.parametrize("verb", ["denoise", "embed"])
 def test_merged_rows_are_those_of_the_whole(lab: Path, tmp_path: Path, verb: str, out: str, count: int) -> None:
     more = ("--maps", "none") if verb == "embed" else ()
@@ -361,6 +361,9 @@ def test_rows_that_are_there_twice_are_told(parts: Path, tmp_path: Path) -> None
     for ending in ("json", "npy"):
         shutil.copy(parts / f"2-of-5.{ending}", parts / f"3-of-5.{ending}")
     fails(tmp_path, "merge", "out.npy", says="shard 3 of 5 is of other rows")
+    command = json.loads((parts / "1-of-5.json").read_text())["job"]
+    words = ("embed", command["input"], "-o", "out.npy", "--model", command["model"], "--shard", "3/5")
+    fails(tmp_path, *words, says="is of other rows than now")
     shutil.copy(parts / "2-of-5.json", parts / "2-of-4.json")
     fails(tmp_path, "merge", "out.npy", says="holds parts of 4 and 5")
 
@@ -405,7 +408,8 @@ def test_a_newer_manifest_is_refused(parts: Path, tmp_path: Path) -> None:
 def test_merge_wants_parts_and_a_free_place(parts: Path, tmp_path: Path) -> None:
     fails(tmp_path, "merge", "other.npy", says="run a verb with -o other.npy --shard 1/N first")
     fails(tmp_path, "merge", "out.npy", "--threshold", "auto", says="no rule judges", code=2)
+    (parts / ".3-of-5.json.0badcafe.json").write_text("{")  # of a process that was killed
     aekit(tmp_path, "merge", "out.npy", "--quiet")
     fails(tmp_path, "merge", "out.npy", says="exists already")
     aekit(tmp_path, "merge", "out.npy", "--force", "--quiet")
-    assert len(list(parts.iterdir())) == 10
+    assert len(list(parts.iterdir())) == 11

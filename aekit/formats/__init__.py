@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from aekit.errors import AekitError
 from aekit.files import together, whole
-from aekit.formats import arrays, ecg, fits, hdf5, idx, images, mseed, sac, sound, text  # noqa: F401  they register themselves
+from aekit.formats import arrays, ecg, fits, hdf5, idx, images, mseed, parquet, sac, sound, text, zarr  # noqa: F401  they register themselves
 from aekit.formats._choose import choose_data, contents_of, record_at, split_name, with_labels, with_picks, with_target
 from aekit.formats._columns import times_of as times_of
 from aekit.formats._registry import (
@@ -59,7 +59,8 @@ def files_in(folder: Path) -> FolderFiles:
     data: list[Path] = []
     pictures = 0  # there may be a million
     for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        data += [Path(place, name) for name in folders if ending_of(name) in READERS]  # folders that are a file
+        folders[:] = [name for name in folders if not name.startswith(".") and ending_of(name) not in READERS]
         is_run = "config.json" in names
         for name in names:
             ending = ending_of(name)

@@ -172,8 +172,7 @@ def contents(
             notes.append(
                 f"column {shown(column.name)} has no word in {empty:,} of {len(values):,} rows, taken as a word"
             )
-    is_table = not by_point and any(not re.fullmatch(r"(att)?\d+", name) for name in header.names)
-    is_table = is_table or any(sorted_words)
+    is_table = (not by_point and are_named(header.names)) or any(sorted_words)
     channels = by_point and len(kept) > 1
     if by_point:
         values = values[None] if channels else values.T
@@ -191,6 +190,11 @@ def contents(
         by_point=by_point,
         notes=tuple(notes),
     )
+
+
+def are_named(columns: Iterable[str]) -> bool:
+    """Whether columns have names of their own, no mere numbers, and so are a table and no points of series."""
+    return any(not re.fullmatch(r"(att)?\d+", name) for name in columns)
 
 
 def in_memory(values: Array, sampling_rate: float | None = None) -> Stored:

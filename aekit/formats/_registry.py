@@ -123,7 +123,13 @@ OpenWriter = Callable[[Path, Plan], AbstractContextManager[Put]]
 READERS: dict[str, Reader] = {}
 WRITERS: dict[str, OpenWriter] = {}
 NEEDS: dict[str, str] = {}  # ending -> the library that reads it, where not every install has it
-EXTRAS = {"obspy": "seismic", "wfdb": "ecg", "astropy": "astro"}  # such a library -> the extra that brings it
+EXTRAS = {
+    "obspy": "seismic",
+    "wfdb": "ecg",
+    "astropy": "astro",
+    "pyarrow": "parquet",
+    "zarr": "zarr",
+}  # such a library -> the extra that brings it
 FAULTS = (
     ValueError,
     TypeError,

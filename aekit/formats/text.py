@@ -171,8 +171,8 @@ def _table(
     cells = split(top[1])
     known = names or [str(i + 1) for i in range(len(cells))]
     index_at = 0 if names and names[0] == "" and len(names) > 1 else None
-    chosen = _positions(path, want.name, known)
-    label_at = _label_at(known, cells, want, [*chosen, *([] if index_at is None else [0])], bool(names), label)
+    chosen = positions(path, want.name, known)
+    label_at = label_place(known, cells, want, [*chosen, *([] if index_at is None else [0])], bool(names), label)
     if want.labels_only:
         if label_at is None:
             raise AekitError(f"{path}: has columns {listed(known)}; name the labels: {path}:{shown(known[-1])}")
@@ -237,7 +237,7 @@ def _without_names(
     return Contents(arrays, "series", labels=label, header=header, by_point=by_point, notes=notes)
 
 
-def _positions(path: Path, name: str | None, known: list[str]) -> list[int]:
+def positions(path: Path, name: str | None, known: list[str]) -> list[int]:
     """Places of the columns that `file.csv:a,b` names."""
     wanted = name.split(",") if name else []
     for column in wanted:
@@ -246,7 +246,7 @@ def _positions(path: Path, name: str | None, known: list[str]) -> list[int]:
     return [known.index(column) for column in wanted]
 
 
-def _label_at(
+def label_place(
     known: list[str], cells: list[str], want: Want, taken: Sequence[int], named: bool, label: str | None
 ) -> int | None:
     """Place of the label column, or None; `taken` are the columns that are something else."""

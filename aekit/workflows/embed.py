@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aekit.reports import Section
 
 PICTURED = 3000  # points; t-SNE of more takes minutes
-INSIDE = (".npz", ".h5", ".hdf5")  # what holds labels beside the latents
+INSIDE = (".npz", ".h5", ".hdf5", ".zarr")  # what holds labels beside the latents
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ import contextlib
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -128,10 +130,10 @@ class Job:
         ends = [Shard(number, self.of).rows(self.rows) for number in range(1, self.of + 1)]
         return [((stop - start) * each, *self.shape[1:]) for start, stop in ends]
 
-    def same(self, other: "Job") -> bool:
-        """Whether parts of the two are of one whole; files may lie at different places on different machines."""
-        ours, theirs = ({**asdict(job), "input": "", "model": ""} for job in (self, other))
-        return ours == theirs
+    @cached_property
+    def key(self) -> str:
+        """The same for all parts of one whole; files may lie at different places on different machines."""
+        return json.dumps({**asdict(self), "input": "", "model": ""}, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,7 @@ def write_part(
     part = part_of(out, job.verb, shard)
     start, stop = shard.rows(job.rows)
     figures = {"shard": str(shard), "start": start, "stop": stop, "rows": job.rows, "model": job.model}
-    is_there = manifest_of(part).exists() and not options.force and _is_there(job, part)
+    is_there = manifest_of(part).exists() and not options.force and _is_there(job, part, (start, stop))
     if is_there:
         talk.say(f"{part}: already there")
     else:
@@ -203,14 +205,14 @@ def write_part(
     return {"count": stop - start, "out": str(part), **figures, "state": "already there" if is_there else "written"}
 
 
-def _is_there(job: Job, part: Path) -> bool:
+def _is_there(job: Job, part: Path, rows: tuple[int, int]) -> bool:
     """Whether this very part is there; raises AekitError where it is another, or damaged."""
     found = read_manifest(manifest_of(part))
     if not part.exists():
         return False
     if found is None or checksum(part) != found.sha256:
         raise AekitError(f"{part}: is damaged; replace it with --force")
-    if not job.same(found.job):
+    if job.key != found.job.key or (found.start, found.stop) != rows:
         raise AekitError(
             f"{part}: is of {differences(job, found.job)} than now; name another output with -o, or replace it with "
             "--force"
@@ -240,7 +242,7 @@ def differences(one: Job, other: Job) -> str:
         "aekit": "another version of aekit",
     }
     found = [said for name, said in words.items() if getattr(one, name) != getattr(other, name)]
-    return ", ".join(dict.fromkeys(found)) or "another kind"
+    return ", ".join(dict.fromkeys(found)) or "other rows"
 
 
 def read_manifest(path: Path) -> Manifest | None:
@@ -278,12 +280,14 @@ def whole_job(out: Path) -> tuple[Job, list[Path]]:
     if len(counts) > 1:
         told = " and ".join(map(str, counts))
         raise AekitError(f"{folder}: holds parts of {told}, so rows are there twice; remove those of one job")
-    shards = [Shard(number, counts[0]) for number in range(1, counts[0] + 1)]
     found = {shard: read_manifest(folder / f"{shard.number}-of-{shard.of}.json") for shard in named}
-    told_jobs = [manifest.job for manifest in found.values() if manifest is not None]
-    if not told_jobs:
+    sound = [manifest for manifest in found.values() if manifest is not None and manifest.job.of == counts[0]]
+    jobs = Counter(manifest.job.key for manifest in sound)
+    if not jobs:
         raise AekitError(f"{folder}: its manifests are damaged; run the shards again with --force")
-    job = max(told_jobs, key=lambda one: sum(map(one.same, told_jobs)))
+    most = jobs.most_common(1)[0][0]
+    job = next(manifest.job for manifest in sound if manifest.job.key == most)
+    shards = [Shard(number, job.of) for number in range(1, job.of + 1)]
     missing, damaged, strange = [], [], []
     for shard in shards:
         part, manifest = part_of(out, job.verb, shard), found.get(shard)
@@ -291,7 +295,7 @@ def whole_job(out: Path) -> tuple[Job, list[Path]]:
             missing.append(shard)
         elif manifest is None:
             damaged.append(shard)
-        elif not job.same(manifest.job) or (manifest.start, manifest.stop) != shard.rows(job.rows):
+        elif manifest.job.key != most or (manifest.start, manifest.stop) != shard.rows(job.rows):
             strange.append(shard)
         elif checksum(part) != manifest.sha256:
             damaged.append(shard)
