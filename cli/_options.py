@@ -46,6 +46,14 @@ Shard = Annotated[
         "--shard", metavar="I/N", help="Only the I-th of N parts of the rows, written to OUT.parts, for aekit merge."
     ),
 ]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="local|ray",
+        help="ray: by all GPUs, or CPUs, of the Ray cluster of RAY_ADDRESS, or of here.",
+    ),
+]
 Missing = Annotated[
     str | None,
     typer.Option(
@@ -57,6 +65,17 @@ Missing = Annotated[
 
 SECONDS_BETWEEN_LINES = 10.0  # of progress in a log
 SECONDS_OF_TRAINING = 30.0  # likewise, for epochs have lines of their own
+
+
+def is_ray(engine: str, shard: str | None, whole: dict[str, object]) -> bool:
+    """Whether Ray is to do it; a usage error beside --shard, and beside flags that take all rows at once."""
+    check_choice("--engine", engine, ("local", "ray"))
+    if engine == "local":
+        return False
+    for flag, value in {"--shard": shard, **whole}.items():
+        if value is not None and value is not False:
+            raise typer.BadParameter(f"ray goes without {flag}", param_hint="--engine")
+    return True
 
 
 def check_choice(flag: str, value: str | None, choices: tuple[str, ...]) -> None:

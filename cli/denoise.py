@@ -26,6 +26,7 @@ def denoise(
         ),
     ] = None,
     shard: shared.Shard = None,
+    engine: shared.Engine = "local",
     model: shared.Model = None,
     fresh: shared.Fresh = False,
     device: shared.Device = "auto",
@@ -46,7 +47,9 @@ def denoise(
 
     options = shared.options(model, device, kernels, precision, batch_size, seed, force, report, fresh)
     talk = shared.talk(quiet)
-    if mask is None:
+    if shared.is_ray(engine, shard, {"--clean": clean, "--noise-out": noise_out, "--mask": mask}):
+        figures = workflows.by_ray("denoise", data, out, options, talk)
+    elif mask is None:
         figures = workflows.denoise(data, out, clean, noise_out, options, talk, shard)
     elif shard is not None:
         raise typer.BadParameter("goes without --mask", param_hint="--shard")

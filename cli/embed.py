@@ -35,6 +35,7 @@ def embed(
     ] = None,
     shard: shared.Shard = None,
     missing: shared.Missing = None,
+    engine: shared.Engine = "local",
     model: shared.Model = None,
     device: shared.Device = "auto",
     kernels: shared.Kernels = "auto",
@@ -50,6 +51,10 @@ def embed(
     from aekit import workflows
 
     options = shared.options(model, device, kernels, precision, batch_size, seed, force, report, missing=missing)
+    if shared.is_ray(engine, shard, {"--neighbours": neighbours, "--probe": probe, "--clusters": clusters}):
+        figures = workflows.by_ray("embed", data, out, options, shared.talk(quiet), labels=labels)
+        shared.report(figures, as_json, quiet)
+        return
     figures = workflows.embed(
         data,
         out,

@@ -30,6 +30,7 @@ def score(
     ] = "0.3,0.1,0.1",
     shard: shared.Shard = None,
     missing: shared.Missing = None,
+    engine: shared.Engine = "local",
     model: shared.Model = None,
     fresh: shared.Fresh = False,
     device: shared.Device = "auto",
@@ -50,7 +51,11 @@ def score(
 
     options = shared.options(model, device, kernels, precision, batch_size, seed, force, report, fresh, missing)
     talk = shared.talk(quiet)
-    figures = workflows.score(data, out, threshold, labels, normal, error_map, options, talk, least, shard)
+    if shared.is_ray(engine, shard, {"--map": error_map}):
+        words = {"rule": threshold, "labels": labels, "normal": normal}
+        figures = workflows.by_ray("score", data, out, options, talk, **words)
+    else:
+        figures = workflows.score(data, out, threshold, labels, normal, error_map, options, talk, least, shard)
     shared.report(figures, as_json, quiet)
 
 

@@ -4,6 +4,7 @@ from aekit.workflows.bench import bench, bench_static
 from aekit.workflows.common import Options, Talk, load_model
 from aekit.workflows.denoise import denoise
 from aekit.workflows.embed import embed
+from aekit.workflows.engine import by_ray
 from aekit.workflows.fill import fill
 from aekit.workflows.generate import Words, generate
 from aekit.workflows.info import doctor, info, list_datasets, list_recipes
@@ -17,6 +18,7 @@ __all__ = [
     "Words",
     "bench",
     "bench_static",
+    "by_ray",
     "denoise",
     "doctor",
     "embed",
