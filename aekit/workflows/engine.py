@@ -62,11 +62,11 @@ def by_ray(
     import ray
     from ray.data import ActorPoolStrategy, DataContext
 
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         DataContext.get_current().enable_progress_bars = False
-        there = ray.cluster_resources()
+        there = ray.cluster_resources()  # type: ignore[no-untyped-call]
         kind = "GPU" if there.get("GPU", 0) >= 1 and options.device != "cpu" else "CPU"
         workers = min(len(record), max(1, int(there.get(kind, 1))))
         of = min(len(record), SHARDS_EACH * workers)
@@ -82,7 +82,8 @@ def by_ray(
             fn_constructor_args=(verb, words, of),
             batch_size=1,
             compute=ActorPoolStrategy(size=workers),
-            **({"num_gpus": 1} if kind == "GPU" else {"num_cpus": 1}),
+            num_gpus=1 if kind == "GPU" else None,
+            num_cpus=1 if kind == "CPU" else None,
         )
         with talk.track("shards", of) as bar:
             for done, told in enumerate(jobs.iter_rows(), start=1):
