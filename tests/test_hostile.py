@@ -174,7 +174,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ("mae", {"sample_shape": [1, 1 << 40]}),
         ("unet", {"settings/hidden": [1 << 20, 6]}),
         ("dense", {"model": "classifier", "settings": {"classes": 1 << 30}}),
-        ("dense", {"model": "classifier", "settings": {"encoder": "dense", "encoder_settings": {"hidden": [1 << 30]}}}),
+        ("dense", {"model": "classifier", "settings": {"encoder": "dense", "encoder_settings": {"hidden": [1 << 26]}}}),
     ],
 )
 def test_a_model_file_cannot_ask_for_more_memory_than_its_weights(
