@@ -335,6 +335,8 @@ def test_fits_headers_are_checked_before_astropy_counts(tmp_path: Path) -> None:
     for count in (1 << 30, -1, "T", "9" * 60):
         (tmp_path / "a.fits").write_bytes(cards(SIMPLE="T", BITPIX=8, NAXIS=count))
         assert "no possible NAXIS" in fault(tmp_path / "a.fits")
+    (tmp_path / "a.fits").write_bytes(cards(SIMPLE="T", BITPIX=8, NAXIS=1, NAXIS1=1 << 40, GCOUNT="'IMAGE'"))
+    assert "no possible GCOUNT" in fault(tmp_path / "a.fits")  # which astropy would repeat so many times
     for kind, change in (("RICE_1", {"ZVAL2": 1 << 24}), ("RICE_1", {"ZTILE1": 1 << 20}), ("HCOMPRESS_1", {})):
         packed = fits.CompImageHDU(PIXELS[..., 0].astype("i4"), compression_type=kind)
         fits.HDUList([fits.PrimaryHDU(), packed]).writeto(tmp_path / "p.fits", overwrite=True)
