@@ -61,6 +61,7 @@ def write_rare(folder: Path) -> list[Path]:
         f.create_dataset("group/x", data=X, maxshape=(None, 40), compression="lzf", fletcher32=True)
         f["group"].attrs["sampling_rate"] = 50.0
         f["group/label"] = [f"class {i % 2}" for i in range(6)]
+        f.create_dataset("group/y", data=[b"ab", b"c"] * 3, dtype=h5py.string_dtype(), chunks=(4,), compression="gzip")
         f["kind"], f["same"] = np.zeros(3, "f4,i4"), h5py.SoftLink("/group/x")
     wave = (1000 * X[:2]).astype("<i4")
     form = struct.pack("<HHIIHHHHI14s", 0xFFFE, 2, 100, 600, 6, 24, 22, 24, 3, b"\1\0\0\0\0\0\x10\0\x80\0\0\xaa\0\x38")

@@ -174,7 +174,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ("mae", {"sample_shape": [1, 1 << 40]}),
         ("unet", {"settings/hidden": [1 << 20, 6]}),
         ("dense", {"model": "classifier", "settings": {"classes": 1 << 30}}),
-        ("dense", {"model": "classifier", "settings": {"encoder": "dense", "encoder_settings": {"hidden": [1 << 30]}}}),
+        ("dense", {"model": "classifier", "settings": {"encoder": "dense", "encoder_settings": {"hidden": [1 << 26]}}}),
     ],
 )
 def test_a_model_file_cannot_ask_for_more_memory_than_its_weights(
@@ -269,6 +269,30 @@ def test_a_png_has_all_its_pixels(height: int, width: int, interlaced: int, blac
     fault(tmp_path / "a.png")
 
 
+def test_a_png_chunk_is_no_longer_than_its_file(tmp_path: Path) -> None:
+    content = bytearray(png_of(5, 1, 2, 0, bytes(16)))
+    at = content.index(b"IDAT") - 4
+    content[at : at + 4] = b"\x7f\xff\xff\xff"
+    (tmp_path / "a.png").write_bytes(content)
+    assert "its chunks declare" in fault(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("chunks", [None, (4,)])
+@pytest.mark.parametrize("length", [(1 << 64) - 16, (1 << 64) - 1, 1 << 40])
+def test_a_heap_of_strings_is_checked_before_hdf5_reads_on_in_it(
+    length: int, chunks: tuple[int, ...] | None, tmp_path: Path
+) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as f:
+        f["x"] = X
+        f.create_dataset("label", data=["a", "b", "c"] * 2, dtype=h5py.string_dtype(), chunks=chunks)
+    assert open_record(tmp_path / "a.h5").labels.tolist() == ["a", "b", "c"] * 2
+    content = bytearray((tmp_path / "a.h5").read_bytes())
+    at = content.index(b"GCOL") + 16 + 24 + 8  # the second part's length
+    content[at : at + 8] = length.to_bytes(8, "little")
+    (tmp_path / "a.h5").write_bytes(content)
+    assert "heap of strings" in fault(tmp_path / "a.h5")
+
+
 def test_a_picture_fits_its_file(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png_of(20, 8_000_000, 2, 0, bytes(1000)))
     assert "cannot hold them" in fault(tmp_path / "a.png")
@@ -311,6 +335,8 @@ def test_fits_headers_are_checked_before_astropy_counts(tmp_path: Path) -> None:
     for count in (1 << 30, -1, "T", "9" * 60):
         (tmp_path / "a.fits").write_bytes(cards(SIMPLE="T", BITPIX=8, NAXIS=count))
         assert "no possible NAXIS" in fault(tmp_path / "a.fits")
+    (tmp_path / "a.fits").write_bytes(cards(SIMPLE="T", BITPIX=8, NAXIS=1, NAXIS1=1 << 40, GCOUNT="'IMAGE'"))
+    assert "no possible GCOUNT" in fault(tmp_path / "a.fits")  # which astropy would repeat so many times
     for kind, change in (("RICE_1", {"ZVAL2": 1 << 24}), ("RICE_1", {"ZTILE1": 1 << 20}), ("HCOMPRESS_1", {})):
         packed = fits.CompImageHDU(PIXELS[..., 0].astype("i4"), compression_type=kind)
         fits.HDUList([fits.PrimaryHDU(), packed]).writeto(tmp_path / "p.fits", overwrite=True)

@@ -38,6 +38,9 @@ BLOCK = 2880  # bytes; a file is made of whole ones
 MOST_COUNTED = 999  # axes of an image, columns of a table
 MOST_HEADER = 1 << 22  # bytes
 PACKED = ("RICE_1", "GZIP_1", "GZIP_2", "NOCOMPRESS")  # astropy's decoders of others write beyond their buffers
+CHECKED = tuple(
+    b"BITPIX NAXIS ZNAXIS PCOUNT GCOUNT TFIELDS TFORM ZIMAGE ZTILE ZNAME ZVAL ZCMPTYPE HIERARCH".split()
+)  # cards
 COLUMN_BYTES = {"B": 1, "I": 2, "J": 4, "K": 8, "E": 4, "D": 8, "P": 8, "Q": 16}  # of a value, in tables of tiles
 DECODERS = {"BYTEPIX": (1, 2, 4, 8), "BLOCKSIZE": (16, 32, 64, 128)}  # what settings of tiles may be
 BITPIX = {"u1": 8, "i2": 16, "i4": 32, "i8": 64, "f4": -32, "f8": -64}
@@ -97,19 +100,20 @@ def _check_header(fits: Any, file: BinaryIO, at: int) -> None:
     """Raises ValueError for counts that astropy would count up to, and settings of tiles that crash its decoders."""
     file.seek(at)
     content = bytearray()
-    while block := file.read(BLOCK):
+    cards: list[bytes] = []
+    while b"END" not in cards[-36:] and (block := file.read(BLOCK)):
         content += block
+        cards += [block[i : i + 80].rstrip() for i in range(0, len(block), 80)]
         if len(content) > MOST_HEADER:
             raise ValueError("a header without an end")
-        if any(block[i : i + 80].rstrip() == b"END" for i in range(0, len(block), 80)):
-            break
     file.seek(at)
-    header = fits.Header.fromstring(bytes(content))
+    header = fits.Header.fromstring(b"".join(card.ljust(80) for card in cards if card.upper().startswith(CHECKED)))
     prefix = "Z" if header.get("ZIMAGE", False) else ""
     counts = {name: header.get(name, 0) for name in ("NAXIS", "ZNAXIS", "TFIELDS")}  # none behind the last extension
     wrong = [name for name, count in counts.items() if type(count) is not int or not 0 <= count <= MOST_COUNTED]
     axes = [] if wrong else range(1, counts[f"{prefix}NAXIS"] + 1)
-    wrong += [f"{prefix}NAXIS{i}" for i in axes if type(header[f"{prefix}NAXIS{i}"]) is not int]
+    sizes = [f"{kind}NAXIS{i}" for kind in {"", prefix} for i in range(1, 0 if wrong else counts[f"{kind}NAXIS"] + 1)]
+    wrong += [name for name in sorted((*sizes, "BITPIX", "PCOUNT", "GCOUNT")) if type(header.get(name, 0)) is not int]
     if prefix and not wrong:
         wrong += [f"ZTILE{i}" for i in axes if not 1 <= header.get(f"ZTILE{i}", 1) <= max(1, header[f"ZNAXIS{i}"])]
         for name, number in [(value, name[5:]) for name, value in header.items() if name.startswith("ZNAME")]:

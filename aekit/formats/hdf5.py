@@ -4,14 +4,16 @@ import contextlib
 import math
 import os
 import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 import numpy as np
 
 from aekit.errors import AekitError
-from aekit.formats._raw import check_deflated, raw_writer
+from aekit.formats._raw import PIECE, check_deflated, raw_writer
 from aekit.formats._registry import (
     RATE_NAMES,
     Contents,
@@ -30,6 +32,7 @@ from aekit.formats.arrays import unread
 from aekit.records import Array
 
 FAULTS = (ValueError, RuntimeError, KeyError, TypeError, OverflowError)
+HEAP = b"GCOL\x01\0\0\0"  # as a heap of strings begins
 CHUNK_CACHE = 64 << 20  # bytes; HDF5's own megabyte would unpack a chunk once for every batch inside it
 
 
@@ -67,11 +70,13 @@ def _items(group: object) -> list[h5py.Dataset | h5py.Group]:
     return [item for item in items if isinstance(item, h5py.Dataset | h5py.Group)]
 
 
-def _rate(data_set: h5py.Dataset) -> object:
+def _rate(path: Path, data_set: h5py.Dataset) -> object:
     """The sampling rate that an attribute of a data set, of its group or of the file tells."""
     for item in (data_set, data_set.parent, data_set.file):
         for key in item.attrs:
             if key.lower() in RATE_NAMES:
+                if item.attrs.get_id(key).dtype.kind == "O":
+                    _check_heaps(path, data_set.file, None)
                 return item.attrs[key]
     return None
 
@@ -91,7 +96,7 @@ def _stored(path: Path, name: str, data_set: h5py.Dataset) -> Stored:
         return Stored(shape, np.dtype(np.str_), _text(path, name))
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         return unread(path, name, shape)
-    return _numbers(path, name, shape, dtype.newbyteorder("="))._replace(sampling_rate=_rate(data_set))
+    return _numbers(path, name, shape, dtype.newbyteorder("="))._replace(sampling_rate=_rate(path, data_set))
 
 
 def _elsewhere(path: Path, data_set: h5py.Dataset) -> str:
@@ -144,9 +149,48 @@ def _numbers(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[np.g
     return Stored(shape, dtype, read)
 
 
+def _check_heaps(path: Path, file: h5py.File, offset: int | None, count: int = 0) -> None:
+    """Raises ValueError where a heap of strings of any length is damaged: HDF5 may read on in it for ever.
+
+    `count` strings are told from byte `offset` on, else all heaps of the file are looked at. A heap is a row of parts,
+    each with its length (HDF5 file format specification, section III.E).
+    """
+    if file.id.get_create_plist().get_sizes() != (8, 8):
+        raise ValueError("its addresses have not 8 bytes")
+    size = path.stat().st_size
+    with path.open("rb") as f:
+        for start in _heaps(f, None if file.userblock_size else offset, count):
+            f.seek(start)
+            signature, whole = struct.unpack("<8sQ", f.read(16).ljust(16))
+            if signature != HEAP or not 16 <= whole <= size - start:
+                raise ValueError("a heap of strings is cut off")
+            heap, at = f.read(whole - 16), 0
+            while at + 16 <= len(heap):
+                index, length = struct.unpack_from("<H6xQ", heap, at)
+                step = 16 + -(-length // 8) * 8 if index else length  # what is free counts its own head
+                if step < 16 or step > len(heap) - at:
+                    raise ValueError("a heap of strings is damaged")
+                at += step
+
+
+def _heaps(f: BinaryIO, offset: int | None, count: int) -> set[int]:
+    """Where the heaps of these strings begin."""
+    if offset is not None:
+        f.seek(offset)
+        entries = np.frombuffer(f.read(16 * count), "<u4,<u8,<u4")
+        return {int(at) for at in entries["f1"][entries["f0"] > 0]}
+    found, at, before = set(), 0, b""
+    while piece := f.read(PIECE):
+        found |= {at - len(before) + match.start() for match in re.finditer(HEAP, before + piece)}
+        at, before = at + len(piece), (before + piece)[-7:]
+    return found
+
+
 def _text(path: Path, name: str) -> Read:
     def read(start: int, stop: int) -> Array:
         with reading(path, *FAULTS), h5py.File(path) as file:
+            if h5py.check_string_dtype(file[name].dtype).length is None:
+                _check_heaps(path, file, file[name].id.get_offset(), file[name].size)
             return np.atleast_1d(np.array(file[name].asstr()[()], dtype=np.str_))[start:stop]
 
     return read

@@ -105,6 +105,8 @@ def _pixels(image: ImageFile.ImageFile, path: Path) -> Array:
         raise AekitError(
             f"{path}: declares {image.width} x {image.height} pixels, its {size} bytes cannot hold them; copy it again"
         )
+    if image.format == "PNG":
+        _check_chunks(path, size)
     areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (tile[1] for tile in image.tile) if box]
     there = sum(areas)
     if there < declared and image.format != "WEBP":  # which has no tiles before it is loaded
@@ -126,6 +128,20 @@ def _pixels(image: ImageFile.ImageFile, path: Path) -> Array:
     if mode == "I" and image.format in ("PNG", "PPM"):  # Pillow's way with 16-bit grey there
         array = array.astype(np.uint16)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _check_chunks(path: Path, size: int) -> None:
+    """Raises AekitError where a PNG's chunk is longer than the file, for which Pillow would take memory."""
+    with path.open("rb") as f:
+        at = 8
+        while at + 8 <= size:
+            f.seek(at)
+            head = f.read(8)
+            if head[4:] == b"IEND":
+                return
+            at += 12 + int.from_bytes(head[:4], "big")
+    if at > size:
+        raise short(path, f"its chunks declare {at} bytes, the file has {size}")
 
 
 def _check_png(path: Path) -> None:
