@@ -375,6 +375,13 @@ def table_seeds(folder: Path) -> list[Case]:
     return [*good(".csv", ".tsv", odd=["table.csv"])(folder), *files]
 
 
+def zarr_seeds(folder: Path) -> list[Case]:
+    """A folder of files, each of which may be damaged."""
+    path = good_files.write_good(folder, ".zarr")
+    files = {str(p.relative_to(folder)): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
+    return [Case(path.name, files)]
+
+
 def folder_seeds(folder: Path) -> list[Case]:
     pixels = [good_files.write_good(folder, ending).read_bytes() for ending in (".png", ".bmp")]
     return [
@@ -421,6 +428,8 @@ TARGETS: dict[str, Target] = {
     "npy": Target(good(".npy", odd=["fortran.npy"]), use_data, _reader(".npy"), (npy_header,)),
     "npz": Target(good(".npz", odd=["packed.npz"]), use_data, _reader(".npz"), (zipped,)),
     "hdf5": Target(good(".h5", odd=["chunked.h5"]), use_data, _reader(".h5")),
+    "parquet": Target(good(".parquet"), use_data, _reader(".parquet")),
+    "zarr": Target(zarr_seeds, use_data, _reader(".zarr"), (tree, digits)),
     "csv, tsv": Target(table_seeds, use_data, _reader(".csv"), TEXT),
     "csv.gz": Target(good(".csv.gz", ".tsv.gz"), use_data, _reader(".csv"), (gzipped,)),
     "arff": Target(good(".arff"), use_data, _reader(".arff"), TEXT),

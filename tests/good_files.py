@@ -50,8 +50,8 @@ def write_odd(folder: Path) -> list[Path]:
 
 
 def samples(folder: Path) -> list[Path]:
-    """One good file of each ending, and of the layouts that take another way."""
-    return [*(write_good(folder, ending) for ending in ENDINGS), *write_odd(folder)]
+    """One good file of each ending, but of zarr's, which is a folder, and of the layouts that take another way."""
+    return [*(write_good(folder, ending) for ending in ENDINGS if ending != ".zarr"), *write_odd(folder)]
 
 
 def write_rare(folder: Path) -> list[Path]:

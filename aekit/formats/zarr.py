@@ -47,6 +47,8 @@ METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 def read_zarr(path: Path, want: Want) -> Contents:
     """The arrays of a folder's groups, at any depth; a folder that is an array itself has one without a name."""
     zarr = library("zarr", path)
+    if path.is_dir() and not any((path / name).exists() for name in METADATA):
+        raise AekitError(f"{path}: is a folder without an array or a group of zarr; copy it again, with hidden files")
     with _faults(path):
         root = zarr.open(str(path), mode="r")
         places = {place.relative_to(path).as_posix(): place for place in _arrays(path)}
