@@ -38,6 +38,7 @@ CODECS = {
     *("quantize", "sharding", "shuffle", "transpose", "vlenutf8", "zlib", "zstd"),
 }
 LARGEST_CHUNK = 1 << 30  # bytes that are unpacked together
+MOST_VALUES = 1 << 60
 KEPT = 1 << 26  # bytes of the chunks side by side that were read last, which the next rows may need
 CHUNK_BYTES = 1 << 22  # of what is written, about
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
@@ -78,6 +79,8 @@ def _stored(path: Path, name: str, array: Any, root: Any) -> Stored:
     strange = _codecs(array) - CODECS
     if strange:
         return unread(path, name, shape, f"chunks packed by {shown(', '.join(sorted(strange)), 60)}")
+    if math.prod(shape) > MOST_VALUES:
+        return unread(path, name, shape, "more values than anything can hold")
     if dtype.kind in "UT":
         return Stored(shape, np.dtype(np.str_), lambda start, stop: _text(path, array, start, stop))
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
