@@ -13,7 +13,7 @@ from aekit import checkpoint
 from aekit.datasets import open_dataset
 from aekit.recipes import RECIPES
 
-train = importlib.import_module("aekit.workflows.train")
+train_options = importlib.import_module("aekit.workflows.train_options")
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training of seconds: of a small network, in 150 steps."""
     small = replace(RECIPES["blind-spot"], settings={"width": 8, "hidden": 16}, points=(1024, 150_000))
     monkeypatch.setitem(RECIPES, "blind-spot", small)
-    monkeypatch.setattr(train, "LEAST_STEPS", 150)
+    monkeypatch.setattr(train_options, "LEAST_STEPS", 150)
 
 
 def waves(rows: int = 200, points: int = 64, seed: int = 0) -> np.ndarray:
