@@ -95,6 +95,24 @@ class Plan(NamedTuple):
         return self.like.labels if len(self.like) == self.shape[0] else None
 
     @property
+    def by_point(self) -> bool:
+        """Whether the rows of a table are the points of one series."""
+        return self.like.by_point and self.shape == self.like.shape
+
+    @property
+    def table_shape(self) -> tuple[int, int]:
+        """Rows and columns of a table; raises AekitError where the array is none."""
+        shape = self.shape if not self.by_point else (self.shape[1], *(self.shape[2:] or (1,)))
+        if len(shape) != 2:
+            raise self.refuse(f"a table holds rows of values, not an array of {self.shape}", "name a .npy file")
+        return shape
+
+    @property
+    def table_labels(self) -> Array | None:
+        """The labels of a table's rows."""
+        return self.like.point_labels if self.by_point else self.labels
+
+    @property
     def arrivals(self) -> dict[str, Array]:
         """The points at which P and S arrive, by their names, where rows mean what those of `like` do."""
         picks = self.like.picks

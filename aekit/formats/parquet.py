@@ -89,14 +89,11 @@ def read_parquet(path: Path, want: Want) -> Contents:
                     f"{path}: has {rows:,} rows of words or times, too many to be read whole; name the columns of "
                     f"numbers, as {path}:{shown(data[0].name)},{shown(data[-1].name)}, or cut it into smaller files"
                 )
-            columns = {field.at: _column(file, field, field.at == time) for field in (*data, *_of(fields, time))}
+            wanted = sorted({field.at for field in data} | ({time} if time is not None else set()))
+            columns = {at: _column(file, fields[at], at == time) for at in wanted}
             of_time = None if time is None else columns[time]
             found = contents(path, want.name or "", [columns[f.at] for f in data], None, of_time, labels, ",")
     return found if not notes else Contents(**{**vars(found), "notes": (*found.notes, *notes)})
-
-
-def _of(fields: list[_Field], at: int | None) -> list[_Field]:
-    return [] if at is None else [fields[at]]
 
 
 @contextlib.contextmanager
@@ -238,14 +235,11 @@ def _streamed(path: Path, file: Any, name: str, data: list[_Field], labels: Labe
 @contextlib.contextmanager
 def write_parquet(path: Path, plan: Plan) -> Iterator[Put]:
     """Columns by name, called 1, 2, 3 and so on where they have none, in groups of as many rows each."""
-    by_point = plan.like.by_point and plan.shape == plan.like.shape
-    shape = plan.shape if not by_point else (plan.shape[1], *(plan.shape[2:] or (1,)))
-    if len(shape) != 2:
-        raise plan.refuse(f"a table holds rows of values, not an array of {plan.shape}", "name a .npy file")
+    shape = plan.table_shape
     arrow, parquet = library("pyarrow", plan.out), library("pyarrow.parquet", plan.out)
     layout = plan.like.header if isinstance(plan.like.header, Layout) and plan.alike else Layout()
     names = list(layout.names or (plan.like.columns if plan.alike else ())) or [str(i + 1) for i in range(shape[1])]
-    own = plan.like.point_labels if by_point else plan.labels
+    own = plan.table_labels
     beside: list[tuple[int, str, Any]] = [
         (one.at, one.name, arrow.array(one.cells)) for one in layout.aside if len(one.cells) == shape[0]
     ]

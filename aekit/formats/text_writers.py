@@ -38,16 +38,13 @@ Beside = tuple[int, str, Array | tuple[str, ...]]  # a column that is no data: i
 @writer(".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".arff", ".arff.gz")
 @contextlib.contextmanager
 def write_text(path: Path, plan: Plan) -> Iterator[Put]:
-    by_point = plan.like.by_point and plan.shape == plan.like.shape
-    shape = plan.shape if not by_point else (plan.shape[1], *(plan.shape[2:] or (1,)))
-    if len(shape) != 2:
-        raise plan.refuse(f"text holds rows of values, not an array of {plan.shape}", "name a .npy file")
+    shape = plan.table_shape
     header = plan.like.header
     layout = Layout(",", plan.like.columns if plan.alike else ())
     if isinstance(header, Layout) and plan.alike:
         layout = header
     kind = plan.ending.removesuffix(".gz")
-    labels = None if layout.label is None else plan.like.point_labels if by_point else plan.labels
+    labels = None if layout.label is None else plan.table_labels
     beside: list[Beside] = [one for one in layout.aside if len(one.cells) == shape[0]]
     if labels is not None:
         beside.append((layout.label_at, layout.label or ("target" if kind == ".arff" else "label"), labels))
@@ -71,7 +68,7 @@ def write_text(path: Path, plan: Plan) -> Iterator[Put]:
 
         def put(rows: Array) -> None:
             nonlocal written
-            lines = cast(list[list[object]], cells(rows.reshape(-1, shape[1]) if by_point else rows))
+            lines = cast(list[list[object]], cells(rows.reshape(-1, shape[1])))
             stop = written + len(lines)
             for at, _, column in beside:
                 texts = column[written:stop]
