@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -22,6 +23,24 @@ def torchrun(folder: Path, *words: str, processes: int = 2) -> subprocess.Popen[
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     env = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     return subprocess.Popen([*command, "-m", "aekit", *words], cwd=folder, stderr=subprocess.PIPE, text=True, env=env)
+
+
+def test_nothing_of_the_exchange_runs_on_when_it_is_over(tmp_path: Path) -> None:
+    """A thread of gloo that outlives it aborts the process at its end, once in a hundred times."""
+    script = """
+        import os, pathlib, torch
+        from aekit import ranks
+        with ranks.joined(torch.device("cpu")):
+            import torch._dynamo  # as the first step of an optimiser does, and with it torch.distributed.nn
+            ranks.merged({ranks.number(): 1})
+        tasks = pathlib.Path("/proc/self/task").glob("*/comm")
+        pathlib.Path(os.environ["RANK"]).write_text(" ".join(task.read_text() for task in tasks))
+    """
+    (tmp_path / "script.py").write_text(textwrap.dedent(script))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "script.py"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=100)
+    for rank in ("0", "1"):
+        assert "gloo" not in (tmp_path / rank).read_text()
 
 
 def metrics(run: Path) -> list[dict[str, str]]:
