@@ -6,7 +6,7 @@ rare values would outweigh all else. Series whose rows differ in size by an orde
 one scale would leave most of them invisible; a recipe may ask for that too.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
@@ -97,14 +97,60 @@ def undo(x: Tensor, offset: Tensor, scale: Tensor) -> Tensor:
     return x.to(offset.dtype) * scale + offset
 
 
-def choose_normalisation(raw: Array, kind: Kind, source: str, per_sample: bool | None = None) -> Normalisation:
+@dataclass(frozen=True)
+class Survey:
+    """What a normalisation is chosen from, of `rows` samples."""
+
+    rows: int
+    low: float
+    high: float
+    too_large: int | None  # the first row of a value that cannot be squared
+    mean: NDArray[np.float64]  # of each channel, of a table of each column, of images none
+    variance: NDArray[np.float64]
+    flags: NDArray[np.bool_]  # a table's columns of nothing but 0 and 1
+
+
+def survey(raw: Array, kind: Kind, first: int = 0) -> Survey:
+    """Of samples as stored (N, C, ...), the first of which is row `first`."""
+    low, high = float(raw.min()), float(raw.max())
+    mean, variance, flags = np.zeros((3, 0))
+    too_large = None
+    if max(abs(low), abs(high)) > LARGEST_VALUE:
+        too_large = first + int(np.abs(raw.reshape(len(raw), -1)).max(axis=1).argmax())
+    elif kind != "image":
+        wide = raw.astype(np.float64, copy=False)
+        axes = 0 if kind == "table" else (0, *range(2, wide.ndim))
+        mean, variance = wide.mean(axis=axes).ravel(), wide.var(axis=axes).ravel()
+        if kind == "table":
+            flags = ((wide == 0) | (wide == 1)).all(axis=0).ravel()
+    return Survey(len(raw), low, high, too_large, mean, variance, flags.astype(np.bool_))
+
+
+def surveyed(parts: Sequence[Survey]) -> Survey:
+    """All of the parts together (Chan, Golub & LeVeque 1983, eq. 1.5)."""
+    rows = sum(part.rows for part in parts)
+    low, high = min(part.low for part in parts), max(part.high for part in parts)
+    too_large = next((part.too_large for part in parts if part.too_large is not None), None)
+    if too_large is not None:
+        return replace(parts[0], rows=rows, low=low, high=high, too_large=too_large)
+    mean = sum(part.rows * part.mean for part in parts) / rows
+    variance = sum(part.rows * (part.variance + (part.mean - mean) ** 2) for part in parts) / rows
+    flags = np.all([part.flags for part in parts], axis=0)
+    return Survey(rows, low, high, None, np.asarray(mean), np.asarray(variance), flags)
+
+
+def choose_normalisation(
+    raw: Array, kind: Kind, source: str, per_sample: bool | None = None, whole: Survey | None = None
+) -> Normalisation:
     """From samples as stored (N, C, ...), by their kind, range, sign and spread.
 
-    `per_sample` scales each series alone, or no series; else those whose rows differ much in size.
+    `per_sample` scales each series alone, or no series; else those whose rows differ much in size. `whole` is the
+    survey of all samples where `raw` is but some of them.
 
     Raises AekitError where all values are equal: there is nothing to learn.
     """
-    low, high = float(raw.min()), float(raw.max())
+    whole = survey(raw, kind) if whole is None else whole
+    low, high = whole.low, whole.high
     if low == high:
         raise AekitError(f"{source}: every value is {low:g}; constant data holds nothing to learn")
     if kind == "image":
@@ -113,27 +159,24 @@ def choose_normalisation(raw: Array, kind: Kind, source: str, per_sample: bool |
         if low >= 0:
             return Normalisation("range", (0.0,), (1.0 if high <= 1 else high,), low, high)
         return Normalisation("range", (low,), (high - low,), low, high)
-    if max(abs(low), abs(high)) > LARGEST_VALUE:
-        row = int(np.abs(raw.reshape(len(raw), -1)).max(axis=1).argmax())
-        raise AekitError(
-            f"{source}: row {row} holds values as large as {max(abs(low), abs(high)):g}; mend or remove it"
-        )
-    wide = raw.astype(np.float64, copy=False)
+    if whole.too_large is not None:
+        size = max(abs(low), abs(high))
+        raise AekitError(f"{source}: row {whole.too_large} holds values as large as {size:g}; mend or remove it")
+    scale = np.sqrt(whole.variance)
     if kind == "table":
-        scale = wide.std(axis=0).ravel()
-        scale[((wide == 0) | (wide == 1)).all(axis=0).ravel()] = FLAG
+        scale[whole.flags] = FLAG
         scale[scale == 0] = 1.0  # a constant column stays as it is
-        return Normalisation("standard", _floats(wide.mean(axis=0).ravel()), _floats(scale), low, high, "column")
+        return Normalisation("standard", _floats(whole.mean), _floats(scale), low, high, "column")
+    wide = raw.astype(np.float64, copy=False)
     sizes = wide.reshape(len(wide), wide.shape[1], -1).std(axis=2).max(axis=1)
     sizes = sizes[sizes > 0]
     uneven = len(sizes) >= 10 and np.quantile(sizes, 0.9) > SPREAD * np.quantile(sizes, 0.1)
     if per_sample or (uneven and per_sample is None):
-        return Normalisation("sample", (0.0,), (float(wide.std()),), low, high)
-    axes = (0, *range(2, wide.ndim))
-    scale = wide.std(axis=axes)
+        spread = float(np.sqrt(whole.variance.mean() + whole.mean.var()))
+        return Normalisation("sample", (0.0,), (spread,), low, high)
     scale[scale == 0] = 1.0
-    per: Literal["all", "channel"] = "all" if wide.shape[1] == 1 else "channel"
-    return Normalisation("standard", _floats(wide.mean(axis=axes)), _floats(scale), low, high, per)
+    per: Literal["all", "channel"] = "all" if raw.shape[1] == 1 else "channel"
+    return Normalisation("standard", _floats(whole.mean), _floats(scale), low, high, per)
 
 
 def _floats(values: NDArray[np.float64]) -> tuple[float, ...]:
@@ -157,9 +200,14 @@ def chunks(record: Record, row_bytes: int = 0, multiple: int = 1) -> Iterator[tu
     """
     step = chunk_rows(record, row_bytes, multiple)
     for start in range(0, len(record), step):
-        rows = record.read(start, min(start + step, len(record)))
-        check_finite(rows, record.first + start, record)
-        yield start, record.to_samples(rows)
+        yield start, read_samples(record, start, min(start + step, len(record)))
+
+
+def read_samples(record: Record, start: int, stop: int) -> Array:
+    """Samples as stored (B, C, ...), see `chunks`."""
+    rows = record.read(start, stop)
+    check_finite(rows, record.first + start, record)
+    return record.to_samples(rows)
 
 
 def check_finite(rows: Array, start: int, record: Record) -> None:
@@ -183,7 +231,7 @@ def check_finite(rows: Array, start: int, record: Record) -> None:
 
 def read_all(record: Record) -> Array:
     """All samples as stored (N, C, ...), contiguous; raises AekitError at a NaN or infinity."""
-    parts = [samples.copy() for _, samples in chunks(record)]
+    parts = [samples.copy() for _, samples in chunks(record, multiple=record.block)]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
@@ -232,6 +280,27 @@ class Rows:
 
     def to(self, device: torch.device) -> "Rows":
         return self._map(lambda tensor: tensor.to(device))
+
+    def room(self, count: int) -> "Rows":
+        """Rows of the same kind, so many of them, whose values are not set."""
+        own = {id(tensor) for tensor in self._of_rows()}
+        return self._map(lambda t: t.new_empty((count, *t.shape[1:])) if id(t) in own else t)
+
+    def put(self, first: int, rows: "Rows") -> None:
+        """Rows of the same kind in place of those from `first` on."""
+        for own, new in zip(self._of_rows(), rows._of_rows(), strict=True):
+            own[first : first + len(new)] = new
+
+    def front(self, count: int) -> "Rows":
+        """So many of the first rows, a view."""
+        own = {id(tensor) for tensor in self._of_rows()}
+        return self._map(lambda t: t[:count] if id(t) in own else t)
+
+    def _of_rows(self) -> list[Tensor]:
+        """The tensors that hold something of each row."""
+        constants = [] if self.unit is None else [self.offset, self.scale]
+        more = [tensor for tensor in (self.target, self.picks, self.labels) if tensor is not None]
+        return [self.x, *constants, *more]
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Rows":
         target = None if self.target is None else change(self.target)

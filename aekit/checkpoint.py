@@ -25,13 +25,13 @@ from aekit.tables import MISSING
 from aekit.trained import Mixture, TrainedModel
 
 FORMAT = 1  # of the model file
-RESUME_FORMAT = 3
+RESUME_FORMAT = 4
 MOST_OPTIMISERS = 100
 _PLAIN = (
     *("recipe", "model", "settings", "sample_shape", "kind", "sampling_rate", "error", "corruption", "classes"),
     *("normal", "columns", "missing", "windowed", "precision", "data", "fingerprint", "own_input", "figures"),
 )
-_GROUPS = ("model", "pictures", "validation")  # of tensors by name, in a resume file
+_GROUPS = ("model", "pictures", "validation", "sums")  # of tensors by name, in a resume file
 
 
 def save(trained: TrainedModel, path: Path) -> None:

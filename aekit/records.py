@@ -57,6 +57,7 @@ class Record:
     notes: tuple[str, ...] = ()  # what the reader found out or left out, for the user
     header: object = None
     first: int = 0  # the place in its file of its first row
+    block: int = 1  # rows, counted from the first, that lie together in the file and are best read together
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -125,16 +126,32 @@ def guess_layout(shape: tuple[int, ...]) -> tuple[Kind, int | None]:
     return "image", 1
 
 
+NEAR = 1 << 16  # bytes between rows that cost no more to read than to pass over
+
+
+def gather(record: Record, rows: NDArray[np.int64]) -> Array:
+    """The named rows as stored (n, *item), in that order; those near each other are read at once."""
+    found = np.empty((len(rows), *record.shape[1:]), record.dtype)
+    near = max(record.block, NEAR // max(1, record.values_per_row * record.dtype.itemsize))
+    order = np.argsort(rows, kind="stable")
+    rising = rows[order]
+    ends = np.flatnonzero((np.diff(rising) > 1) & (np.diff(rising // near) > 0)) + 1
+    for places in np.split(order, ends):
+        if len(places):
+            first = int(rows[places[0]])
+            found[places] = record.read(first, int(rows[places[-1]]) + 1)[rows[places] - first]
+    return found
+
+
 def select(record: Record, rows: NDArray[np.int64]) -> Record:
-    """The named rows of a record that fits in memory, in that order."""
-    array = np.array(record.read(0, len(record)))[rows]
+    """The named rows of a record, in that order, read as they are asked for."""
     labels = None if record.labels is None else record.labels[rows]
     target = None if record.target is None else select(record.target, rows)
     picks = None if record.picks is None else record.picks[rows]
     return replace(
         record,
-        shape=array.shape,
-        read=lambda start, stop: array[start:stop],
+        shape=(len(rows), *record.shape[1:]),
+        read=lambda start, stop: gather(record, rows[start:stop]),
         labels=labels,
         target=target,
         picks=picks,

@@ -29,6 +29,7 @@ from aekit.graphs import Graphed
 from aekit.objectives import ERRORS, Phase, mse, objective, parse_penalties
 from aekit.optimisers import Muon
 from aekit.records import Output
+from aekit.streaming import Stream
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 EVALUATION_ROWS = 1000
@@ -59,13 +60,16 @@ class TrainSettings:
     seed: int = 0
 
 
+State = Callable[[], dict[str, Any]]  # all that `resume` needs: tensors and plain values
+
+
 @dataclass
 class Epoch:
     number: int  # from 1
     metrics: dict[str, float]
     is_best: bool
     notes: tuple[str, ...]  # lines for the user
-    state: Callable[[], dict[str, Any]] = field(repr=False)  # all that `resume` needs: tensors and plain values
+    state: State = field(repr=False)
 
 
 def mix(*numbers: int) -> int:
@@ -93,41 +97,56 @@ def precision_context(precision: str, device: torch.device) -> AbstractContextMa
 
 def fit(
     model: nn.Module,
-    train: Rows,
+    train: Rows | Stream,
     val: Rows,
     settings: TrainSettings,
     corruption: Corruption = (),
     resume: dict[str, Any] | None = None,
     progress: Callable[[int], None] = lambda step: None,
+    pause: Callable[[State], None] = lambda state: None,
 ) -> Iterator[Epoch]:
     """Trains `model` in place on its device and yields an Epoch after each; `val` chooses the best.
 
     Batches have one shape: the last of an epoch is filled up from the front of its order. A model that does not
     reconstruct (it serves neither denoise nor score) has no validation error, and its last epoch is its best.
-    `progress` is told the steps done.
+    `progress` is told the steps done. `pause` is given the state each time that the buffer of a stream is used up.
     """
-    device = train.x.device
+    batch = min(settings.batch_size, len(train))
     per_epoch = steps_in_epoch(len(train), settings.batch_size)
     total = settings.steps if settings.steps is not None else settings.epochs * per_epoch
     ranks.start_alike(model)
-    step = _Step(model, train, settings, corruption)
+    if isinstance(train, Stream):
+        train.prepare(batch)
+    step = _Step(model, train.rows if isinstance(train, Stream) else train, batch, settings, corruption)
     done, stale = 0, 0
     lowest: Tensor | None = None  # validation errors (N,) of the epoch with the lowest mean
     if resume is not None:
         done, stale = resume["step"], resume["stale"]
         lowest = resume["validation"].get("lowest")
         model.load_state_dict(resume["model"])
-        step.restore(resume["optimisers"])
+        step.restore(resume)
+
+    def state() -> dict[str, Any]:
+        return {
+            "step": done,
+            "stale": stale,
+            "validation": {} if lowest is None else {"lowest": lowest},
+            "model": model.state_dict(),
+            **step.state(),
+        }
+
     while done < total and (settings.patience is None or stale < settings.patience):
-        started = time.perf_counter()
-        number = done // per_epoch + 1
-        order = _order(len(train), per_epoch * min(settings.batch_size, len(train)), mix(settings.seed, number), device)
-        indices = order.view(per_epoch, -1)[: total - done]
+        started, begun = time.perf_counter(), done
+        epoch = done // per_epoch
+        number, first, last = epoch + 1, done - epoch * per_epoch, min(per_epoch, total - epoch * per_epoch)
         model.train()
-        for index in indices:
+        for index, is_used_up in _batches(train, mix(settings.seed, number), batch, first, last):
             step(index, done, done / total)
             done += 1
             progress(done)
+            if is_used_up and done < epoch * per_epoch + last:
+                step.settle()
+                pause(state)
 
         metrics = step.means()
         trained_seconds = time.perf_counter() - started
@@ -142,19 +161,8 @@ def fit(
             is_best = hasattr(model, "keeps_last") or is_tied(errors, lowest)
         metrics["best"] = float(is_best)
         metrics["seconds"] = time.perf_counter() - started
-        metrics["samples_per_second"] = indices.numel() / trained_seconds
-        counters = {"step": done, "stale": stale, "validation": {} if lowest is None else {"lowest": lowest}}
-        yield Epoch(
-            number,
-            metrics,
-            is_best,
-            step.notes(),
-            lambda counters=counters: {  # type: ignore[misc]
-                **counters,
-                "model": model.state_dict(),
-                "optimisers": [_state(optimiser) for optimiser in chain(*step.optimisers)],
-            },
-        )
+        metrics["samples_per_second"] = (done - begun) * batch / trained_seconds
+        yield Epoch(number, metrics, is_best, step.notes(), state)
 
 
 Due = tuple[bool, bool]  # whether a phase moves its parameters in a step, and what comes after is run
@@ -169,7 +177,7 @@ class _Step:
     """One step of training over fixed tensors, so that on CUDA a graph can be replayed: one for each combination of
     phases that falls due. What is logged is summed on the device and fetched once an epoch."""
 
-    def __init__(self, model: nn.Module, train: Rows, settings: TrainSettings, corruption: Corruption):
+    def __init__(self, model: nn.Module, train: Rows, batch: int, settings: TrainSettings, corruption: Corruption):
         self.train, self.settings, self.corruption = train, settings, split(corruption)[0]
         self.device = train.x.device
         self.beta = torch.tensor(settings.beta, device=self.device)
@@ -181,7 +189,6 @@ class _Step:
         self.counts: Counter[str] = Counter()
         self.graphs: dict[tuple[Due, ...], Graphed] = {}
         self.told: set[str] = set()
-        batch = min(settings.batch_size, len(train))
         self.part = ranks.share(batch)
         self.weight = (self.part.stop - self.part.start) * ranks.count() / batch  # of its mean over that of all shares
 
@@ -239,10 +246,25 @@ class _Step:
         self.counts.clear()
         return ranks.average_numbers(found)
 
-    def restore(self, states: Sequence[dict[str, Tensor]]) -> None:
-        """The optimisers as they were."""
-        for optimiser, state in zip(chain(*self.optimisers), states, strict=True):
-            _restore(optimiser, state)
+    def settle(self) -> None:
+        """What was logged in an epoch so far becomes that of all processes, so that any of them can go on with it."""
+        names = list(self.sums)
+        found = ranks.average_numbers({name: float(self.sums[name]) for name in names})
+        for name in names:
+            self.sums[name].fill_(found[name])
+
+    def state(self) -> dict[str, Any]:
+        """The optimisers, and what was logged in an epoch that is not over."""
+        optimisers = [_state(optimiser) for optimiser in chain(*self.optimisers)]
+        sums = {name: value.clone() for name, value in self.sums.items()}
+        return {"optimisers": optimisers, "sums": sums, "counts": dict(self.counts)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """As it was in `state`."""
+        for optimiser, tensors in zip(chain(*self.optimisers), state["optimisers"], strict=True):
+            _restore(optimiser, tensors)
+        self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
+        self.counts = Counter(state["counts"])
 
     def notes(self) -> tuple[str, ...]:
         """What the user has not been told yet: that a step is not replayed as a CUDA graph."""
@@ -362,10 +384,18 @@ def _errors_from(
     return errors.cpu(), (torch.ones_like(errors) * rows.error_unit(batch)).cpu()
 
 
-def _order(rows: int, wanted: int, seed: int, device: torch.device) -> Tensor:
-    """A permutation of the rows, filled up from its own front to the wanted length; the same on every device."""
-    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
-    return torch.cat([order, order[: wanted - rows]]).to(device)
+def _batches(train: Rows | Stream, seed: int, batch: int, first: int, last: int) -> Iterator[tuple[Tensor, bool]]:
+    """Places (B,) of the rows of an epoch's batches from `first` to that before `last`; whether a buffer ends.
+
+    The order is a permutation of the rows, filled up from its own front to whole batches; the same on every device.
+    """
+    if isinstance(train, Stream):
+        yield from train.batches(seed, batch, first, last)
+        return
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    filled = torch.cat([order, order[: -len(order) % batch]]).to(train.x.device)
+    for index in filled.view(-1, batch)[first:last]:
+        yield index, False
 
 
 def _schedule(settings: TrainSettings, progress: float) -> float:

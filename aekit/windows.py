@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from aekit.batches import chunks
+from aekit.batches import read_samples
 from aekit.records import Array, Record
 
 FINEST = 1000  # the largest denominator of a ratio of sampling rates
@@ -60,9 +60,13 @@ def fits(sample_shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
 
 
 def channels_alone(record: Record) -> Record:
-    """A record in memory whose rows are the channels of the record's, one after the other."""
-    channels = record.sample_shape[0]
-    array = np.concatenate([samples.reshape(-1, 1, *samples.shape[2:]) for _, samples in chunks(record)])
+    """A record whose rows are the channels of the record's, one after the other."""
+    channels, *size = record.sample_shape
+
+    def read(start: int, stop: int) -> Array:
+        first = start // channels
+        samples = read_samples(record, first, -(-stop // channels))
+        return samples.reshape(-1, 1, *size)[start - first * channels : stop - first * channels]
 
     def repeated(values: Array | None) -> Any:
         return None if values is None else np.repeat(values, channels, axis=0)
@@ -70,9 +74,10 @@ def channels_alone(record: Record) -> Record:
     target = None if record.target is None else channels_alone(record.target)
     return replace(
         record,
-        shape=array.shape,
-        read=lambda i, j: array[i:j],
+        shape=(len(record) * channels, 1, *size),
+        read=read,
         channel_axis=1,
+        block=record.block * channels,
         labels=repeated(record.labels),
         target=target,
         picks=repeated(record.picks),
@@ -83,12 +88,31 @@ def channels_alone(record: Record) -> Record:
 
 
 def windows_of(record: Record, window: tuple[int, ...], places: list[Place] | None = None) -> Record:
-    """A record of long rows as a record in memory of windows (C, ...), at these places of each, else side by side."""
+    """A record of long rows as a record of windows (C, ...), at these places of each, else side by side."""
     if record.sample_shape == window:
         return record
     places = places or tiles(record.sample_shape[1:], window[1:], overlap=False)
-    parts = [cut(sample, places) for _, samples in chunks(record) for sample in samples]
-    array = np.concatenate(parts)
+    each = len(places)
+    last: dict[int, Array] = {}  # the row that windows were last cut from alone, for the next ones
+
+    def samples_of(first: int, stop: int) -> Array:
+        if stop > first + 1:
+            return read_samples(record, first, stop)
+        if first not in last:
+            last.clear()
+            last[first] = read_samples(record, first, stop).copy()
+        return last[first]
+
+    def read(start: int, stop: int) -> Array:
+        first = start // each
+        windows = np.empty((stop - start, *window), record.dtype)
+        if start == stop:
+            return windows
+        for row, sample in enumerate(samples_of(first, -(-stop // each)), first):
+            begin, end = max(start, row * each), min(stop, (row + 1) * each)
+            windows[begin - start : end - start] = cut(sample, places[begin - row * each : end - row * each])
+        return windows
+
     labels = None if record.labels is None else np.repeat(record.labels, len(places))
     target = None if record.target is None else windows_of(record.target, window, places)
     picks = None
@@ -98,9 +122,10 @@ def windows_of(record: Record, window: tuple[int, ...], places: list[Place] | No
         picks = np.where((record.picks[:, None] >= 0) & (moved >= 0) & (moved < window[1]), moved, -1).reshape(-1, 2)
     return replace(
         record,
-        shape=array.shape,
-        read=lambda i, j: array[i:j],
+        shape=(len(record) * each, *window),
+        read=read,
         channel_axis=1,
+        block=record.block * each,
         labels=labels,
         target=target,
         picks=picks,

@@ -16,7 +16,7 @@ STEPS = [
     ["trained"],
     ["models", "baseline"],
     ["layers", "objectives", "corruptions", "datasets"],
-    ["windows", "tables"],
+    ["windows", "tables", "streaming"],
     ["batches"],
     ["formats", "synthetic", "optimisers", "graphs", "ranks", "transfers", "stft", "picks"],
     ["kernels", "records", "files", "settings", "empirical_null"],

@@ -40,6 +40,7 @@ class Stored(NamedTuple):
     read: Read
     sampling_rate: object = None  # as the format tells it, be it text
     header: object = None  # becomes Record.header if this array is the data
+    block: int = 1  # rows that the file packs together
 
 
 @dataclass(frozen=True)

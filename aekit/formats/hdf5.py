@@ -96,7 +96,9 @@ def _stored(path: Path, name: str, data_set: h5py.Dataset) -> Stored:
         return Stored(shape, np.dtype(np.str_), _text(path, name))
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         return unread(path, name, shape)
-    return _numbers(path, name, shape, dtype.newbyteorder("="))._replace(sampling_rate=_rate(path, data_set))
+    block = data_set.chunks[0] if data_set.chunks else 1
+    numbers = _numbers(path, name, shape, dtype.newbyteorder("="))
+    return numbers._replace(sampling_rate=_rate(path, data_set), block=block)
 
 
 def _elsewhere(path: Path, data_set: h5py.Dataset) -> str:

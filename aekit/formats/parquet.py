@@ -221,7 +221,7 @@ def _streamed(path: Path, file: Any, name: str, data: list[_Field], labels: Labe
         at = stop
         return out
 
-    arrays = {name: Stored((rows, len(data)), dtype, read)}
+    arrays = {name: Stored((rows, len(data)), dtype, read, block=max(counts))}
     if labels is not None:
         arrays[labels.name] = in_memory(label_array(labels.cells))
     is_table = are_named(names)

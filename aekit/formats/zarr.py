@@ -145,7 +145,7 @@ def _numbers(path: Path, name: str, array: Any, shape: tuple[int, ...], dtype: n
             ]
             return np.concatenate(parts).astype(dtype, copy=False)
 
-    return Stored(shape, dtype, read)
+    return Stored(shape, dtype, read, block=rows)
 
 
 @writer(".zarr")

@@ -28,6 +28,7 @@ from aekit.records import Record, times
 from aekit.trained import TrainedModel
 from aekit.training import (
     Epoch,
+    State,
     TrainSettings,
     classifies,
     finds_picks,
@@ -105,11 +106,16 @@ def train(
     encoder = start if classifies(MODELS[chosen.model]) else None
     if encoder is not None:
         model_settings |= _encoder(encoder)
-    parts = open_parts(data, data_options, settings.seed, chosen, MODELS[chosen.model], encoder, record, talk)
+    if resume is not None:
+        data_options.setdefault("buffer", 0)  # as it began, whatever memory is free now
+    parts = open_parts(data, data_options, settings.seed, chosen, MODELS[chosen.model], encoder, record, where, talk)
+    if parts.stream is not None:
+        data_options["buffer"] = parts.stream.buffer
+    count = len(parts.source)
     if chosen.points is not None:
         settings = train_options.by_points(settings, chosen.points, parts, options, talk)
     elif "epochs" not in options and settings.steps is None:
-        settings = train_options.enough_epochs(settings, chosen, len(parts.train), talk if record is None else Talk())
+        settings = train_options.enough_epochs(settings, chosen, count, talk if record is None else Talk())
     sample_shape = tuple(parts.train_raw.shape[1:])
     if chosen.needs_noise and not corruption_texts and parts.record.target is None:
         raise UsageError(
@@ -128,11 +134,11 @@ def train(
     output = "none" if model_settings.get("activation") == "none" else parts.normalisation.output
     model_settings["output"] = output
     if "rows" in signature(MODELS[chosen.model].__init__).parameters:
-        model_settings["rows"] = len(parts.train)
+        model_settings["rows"] = count
     torch.manual_seed(mix(settings.seed, 3))
     network = channels_last(build(chosen.model, sample_shape, model_settings)).to(where)
     normalised = any(isinstance(module, _BatchNorm) for module in network.modules())
-    if normalised and min(settings.batch_size, len(parts.train)) < 2:
+    if normalised and min(settings.batch_size, count) < 2:
         raise UsageError(f"the recipe {recipe} normalises over a batch: it needs two rows, and --batch-size at least 2")
     if settings.error == "bce" and output != "sigmoid":
         raise UsageError(
@@ -164,7 +170,7 @@ def train(
     if start is not None and resume is None:
         _start_from(network, start, sample_shape)
 
-    _check_ranks(recipe, network, min(settings.batch_size, len(parts.train)), normalised, talk)
+    _check_ranks(recipe, network, min(settings.batch_size, count), normalised, talk)
     if hasattr(network, "prepare"):
         network.prepare(parts.train.to(where))  # type: ignore[operator]
     run = Path(resume) if resume is not None else _new_run(recipe, data, out, force)
@@ -194,9 +200,7 @@ def train(
     parameters = count_parameters(network)
     if augment not in ("", "None", "none"):
         talk.say(f"other clean samples by {augment} (--set augment=none for none)")
-    talk.say(
-        f"{recipe} on {data}: {len(parts.train)} rows, {len(parts.val)} held out, {parameters:,} parameters -> {run}"
-    )
+    talk.say(f"{recipe} on {data}: {count} rows, {len(parts.val)} held out, {parameters:,} parameters -> {run}")
 
     stages = Stages(trained, parts, where, {} if state is None else state["pictures"])
     start_up = clock.seconds
@@ -284,6 +288,8 @@ def _made(recipe: str, data: str, out: str | None, force: bool) -> Path:
 def _digest(parts: Parts, corruption: Corruption) -> str:
     """Of every value that training and validation read."""
     digest = hashlib.blake2b(digest_size=16)
+    if parts.stream is not None:
+        digest.update(f"{parts.stream.digest} {parts.stream.buffer}".encode())
     tensors = [tensor for rows in (parts.train, parts.val) for tensor in (rows.x, rows.target, rows.picks, rows.labels)]
     read = [tensor for tensor in tensors if tensor is not None]
     read += [step.noise for chain in corruption for step in chain if isinstance(step, Records)]
@@ -364,18 +370,25 @@ def _loop(
     talk: Talk,
 ) -> list[dict[str, float]]:
     """Trains, writing the run folder after each epoch; returns a row of metrics per epoch."""
-    per_epoch = steps_in_epoch(len(parts.train), settings.batch_size)
+    per_epoch = steps_in_epoch(len(parts.source), settings.batch_size)
     epochs = settings.epochs if settings.steps is None else math.ceil(settings.steps / per_epoch)
-    train, val = parts.train.to(where), parts.val.to(where)
+    train = parts.train.to(where) if parts.stream is None else parts.stream
+    val = parts.val.to(where)
     kept, is_due, is_first = -math.inf, True, ranks.number() == 0
 
-    def keep_epoch(epoch: Epoch) -> None:
+    def keep_state(now: State) -> None:
+        nonlocal kept
         more = {**keep, "history": history, "pictures": stages.pictures}
-        checkpoint.save_resume({**epoch.state(), **more}, run / RESUME_FILE)
+        checkpoint.save_resume({**now(), **more}, run / RESUME_FILE)
         _write_metrics(run / METRICS_FILE, history)
+        kept = time.monotonic()
+
+    def pause(now: State) -> None:
+        if is_first and time.monotonic() - kept >= SECONDS_BETWEEN_FILES:
+            keep_state(now)
 
     with talk.track("training", settings.steps or epochs * per_epoch) as advance:
-        for epoch in fit(trained.network, train, val, settings, corruption, state, advance):
+        for epoch in fit(trained.network, train, val, settings, corruption, state, advance, pause):
             history = [*history, {"epoch": epoch.number, **epoch.metrics}]
             for note in epoch.notes:
                 talk.say(note)
@@ -391,15 +404,14 @@ def _loop(
             if epoch.is_best and (is_due or not hasattr(trained.network, "keeps_last")):
                 checkpoint.save(trained, run / MODEL_FILE)
             if is_due:
-                keep_epoch(epoch)
-                kept = time.monotonic()
+                keep_state(epoch.state)
             is_told = epoch.number in (1, epochs) or epoch.number % math.ceil(epochs / LINES) == 0
             if is_told and not trained.own_input:  # a verb that trains has its bar
                 talk.say(_line(epoch, epochs))
         if not is_due and is_first:
             if hasattr(trained.network, "keeps_last"):
                 checkpoint.save(trained, run / MODEL_FILE)
-            keep_epoch(epoch)
+            keep_state(epoch.state)
     return history
 
 

@@ -19,7 +19,7 @@ from aekit.workflows.training_data import Parts
 PASSES, LEAST_STEPS = 20, 800  # over the rows of a run that goes by points
 OBJECTIVE = {"error", "beta", "beta_warmup", "penalty"}  # what a network with phases of its own has no use for
 TRAINING_OPTIONS = tuple(f.name for f in fields(TrainSettings))
-DATA_OPTIONS = ("labels", "target", "normal", "val", "missing", "window", "corrupt", "augment", "start")
+DATA_OPTIONS = ("labels", "target", "normal", "val", "missing", "window", "buffer", "corrupt", "augment", "start")
 
 
 def resolve(
@@ -31,7 +31,9 @@ def resolve(
     training = {**chosen.training, **of_size, **{k: v for k, v in options.items() if k in TRAINING_OPTIONS}}
     training = {k: tuple(v) if isinstance(v, list) else v for k, v in training.items()}
     data_options = {
-        k: v if k == "window" else str(v) for k, v in options.items() if k in DATA_OPTIONS and k != "corrupt"
+        k: v if k in ("window", "buffer") else str(v)
+        for k, v in options.items()
+        if k in DATA_OPTIONS and k != "corrupt"
     }
     model = {k: v for k, v in options.items() if k not in TRAINING_OPTIONS and k not in DATA_OPTIONS}
     model = {k: tuple(v) if isinstance(v, list) else v for k, v in model.items()}

@@ -12,16 +12,18 @@ from numpy.typing import NDArray
 from torch import nn
 
 from aekit import tables
-from aekit.batches import Normalisation, Rows, choose_normalisation, chunks, read_all, to_rows
+from aekit.batches import Normalisation, Rows, Survey, choose_normalisation, chunks, read_all, to_rows
 from aekit.errors import AekitError, UsageError
 from aekit.inference import Seen
 from aekit.recipes import Recipe
 from aekit.records import Record, select, times
+from aekit.streaming import Stream
 from aekit.trained import TrainedModel
 from aekit.training import mix
 from aekit.windows import channels_alone, tiles, window_starts, windows_of
 from aekit.workflows import common
 from aekit.workflows.common import Talk
+from aekit.workflows.streamed import buffer_of, open_stream
 
 MOST_ROWS, MOST_VALUES = 100_000, 1 << 24  # of the input, where a model learns from what it is used on
 HELD_OUT_ROWS = 3000  # at most, where no --val is given
@@ -29,6 +31,7 @@ LONGEST_SERIES = 8192  # longer ones are cut into windows
 POINT_WINDOWS = 100  # that a single series, whose rows are points, has room for side by side, unless they get too short
 SHORTEST_WINDOW = 32
 ENOUGH_WINDOWS = 500  # of such a series: they overlap until there are so many
+MOST_PERMUTED = 10_000_000  # rows; of more a few are drawn without an array of all
 KEPT_CLASSES = 1000  # in the model file
 CROP = {1: 512, 2: 64}  # points along an axis of the pieces that recipes with `points` learn from
 SMALLEST_CROP = 16
@@ -39,10 +42,11 @@ FEW_CROPS = 1000
 class Parts:
     """The data of a run: the rows of its three parts, and what they came from."""
 
-    train: Rows
+    train: Rows  # of a stream some of them
+    stream: Stream | None  # of the rows of training, where memory does not hold them
     val: Rows
     test: Rows | None
-    train_raw: NDArray[Any]  # (N, C, ...), as stored, for the report
+    train_raw: NDArray[Any]  # (N, C, ...), as stored, for the report; of a stream some rows
     labels: NDArray[Any] | None  # of train_raw
     val_rows: NDArray[np.int64]  # places of the validation rows in train_raw
     record: Record
@@ -53,6 +57,11 @@ class Parts:
     missing: str  # what was done where a table has no value
     fingerprint: str  # of the data as it was opened
 
+    @property
+    def source(self) -> Rows | Stream:
+        """What training draws its batches from."""
+        return self.train if self.stream is None else self.stream
+
 
 def open_parts(
     data: str,
@@ -62,6 +71,7 @@ def open_parts(
     network: type[nn.Module],
     start: TrainedModel | None,
     given: Record | None,
+    where: torch.device,
     talk: Talk,
 ) -> Parts:
     """Training, validation and test rows, cut as the recipe asks for and normalised; all of `given`, if it is.
@@ -114,52 +124,72 @@ def open_parts(
         )
     if alone:
         record = channels_alone(record)
-    raw = read_all(record)
-    if len(raw) < 2:
-        raise AekitError(f"{record.source}: {len(raw)} row(s) to train on; at least 2 are needed, better hundreds")
-    if start is None:
-        kind = "series" if recipe.points is not None else record.kind  # noise has no bounds, as pictures have
-        alike = False if recipe.points is not None else recipe.per_sample or None  # noise is the same in all pieces
-        normalisation = choose_normalisation(raw, kind, record.source, alike)
-    else:
-        normalisation = start.normalisation
-        seen = Seen()
-        seen.add(raw)
-        common.warn(seen, start, talk)
-    talk.say(f"{record.source}: {len(raw)} rows of {times(raw.shape[1:])}, {record.kind}; {normalisation.describe()}")
-    goal = None if record.target is None else read_all(record.target)
-    rows = to_rows(raw, normalisation, goal, record.picks, class_places(record, classes))
+    count, sample_shape = len(record), record.sample_shape
+    if count < 2:
+        raise AekitError(f"{record.source}: {count} row(s) to train on; at least 2 are needed, better hundreds")
+    kind = "series" if recipe.points is not None else record.kind  # noise has no bounds, as pictures have
+
+    def choose(raw: NDArray[Any], of_all: Survey | None = None) -> Normalisation:
+        if start is None:
+            alike = False if recipe.points is not None else recipe.per_sample or None  # noise is the same in all pieces
+            chosen = choose_normalisation(raw, kind, record.source, alike, of_all)
+        else:
+            chosen, seen = start.normalisation, Seen()
+            seen.add(raw)
+            common.warn(seen, start, talk)
+        talk.say(f"{record.source}: {count} rows of {times(sample_shape)}, {record.kind}; {chosen.describe()}")
+        return chosen
+
     outside = None
     if _is_file(options.get("val")):
         if any(name is not None and os.path.exists(str(name)) for name in (labels, target)):
             raise AekitError(f"{options['val']}: with labels or targets in files of their own give --val as a share")
         outside = common.open_part(str(options["val"]), "train", labels, target)
+    buffer = buffer_of(record, options, where, talk) if given is None and recipe.points is None else 0
+    most = max(buffer, HELD_OUT_ROWS) if buffer else count
+    held = np.zeros(0, np.int64)
+    if outside is None:
+        held = _held_out(len(whole), count, options.get("val"), seed, learns, most)
+    places = class_places(record, classes)
+    stream = None
+    if buffer:
+        if hasattr(network, "prepare"):
+            raise UsageError(
+                f"{record.source}: this recipe looks at all rows between steps, and memory does not hold them; train "
+                "on a file of some of them"
+            )
+        found = open_stream(record, kind, held, places, choose, buffer, where, talk)
+        stream, rows, val, normalisation = found.stream, found.some, found.val, found.normalisation
+        raw, raw_labels, held = found.raw, found.labels, np.arange(len(rows), len(found.raw))
+    else:
+        raw, raw_labels = read_all(record), record.labels
+        normalisation = choose(raw)
+        goal = None if record.target is None else read_all(record.target)
+        rows = to_rows(raw, normalisation, goal, record.picks, places)
+        val = rows.subset(torch.from_numpy(held))
+        rows = rows.subset(torch.from_numpy(np.delete(np.arange(count), held)))
     if outside is not None:
         outside = common.brought(outside, record.columns, normalisation, missing, talk)
         _check_known(outside, classes, learns)
-        val = _to_rows(_only_normal(outside, normal, talk), normalisation, raw.shape[1:], classes, alone, talk)
-        held, kept = np.zeros(0, dtype=np.int64), np.arange(len(rows))
-    else:
-        held, kept = _split(len(whole), len(rows), options.get("val"), seed, by_row=learns)
-        val = rows.subset(torch.from_numpy(held))
-        rows = rows.subset(torch.from_numpy(kept))
+        val = _to_rows(_only_normal(outside, normal, talk), normalisation, sample_shape, classes, alone, talk)
     test = common.open_part(data, "test", labels) if given is None and recipe.points is None else None
     test_rows = None
     if test is not None:
         _check_known(test, classes, learns)
-        test_rows = _to_rows(_only_normal(test, normal, talk), normalisation, raw.shape[1:], classes, alone, talk)
+        test_rows = _to_rows(_only_normal(test, normal, talk), normalisation, sample_shape, classes, alone, talk)
     return Parts(
         rows,
+        stream,
         val,
         test_rows,
         raw,
-        record.labels,
+        raw_labels,
         held,
         record,
         normalisation,
         classes,
         normal,
-        raw.shape[1:] != whole.sample_shape,
+        sample_shape != whole.sample_shape,
         missing,
         fingerprint,
     )
@@ -325,20 +355,24 @@ def _is_file(val: object) -> bool:
     return False
 
 
-def _split(whole: int, count: int, val: object, seed: int, by_row: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows held out and rows kept, both in order: a fifth, at most 3,000, where no share is asked for.
+def _held_out(whole: int, count: int, val: object, seed: int, by_row: bool, most: int) -> NDArray[np.int64]:
+    """Rows that are held out, in order: a fifth, at most 3,000, where no share is asked for, and never over `most`.
 
     Windows cut from records, `count` from `whole` rows, are held out in one stretch at the end, for neighbours look
     alike; or all those of some rows (`by_row`), so that classes in the order of the file are in both parts.
     """
     if by_row and 1 < whole < count:
-        windows = np.arange(count).reshape(whole, -1)
-        held_rows, kept_rows = _split(whole, whole, val, seed, by_row)
-        return windows[held_rows].ravel(), windows[kept_rows].ravel()
+        each = count // whole
+        rows = _held_out(whole, whole, val, seed, by_row, max(1, most // each))
+        return (rows[:, None] * each + np.arange(each)).ravel()
     share = 0.2 if val is None else float(str(val))
     if not 0 < share < 1:
         raise UsageError(f"--val {val}: a share between 0 and 1, or a file")
     held = max(1, round(count * share))
-    held = min(held, count - 1, HELD_OUT_ROWS if val is None else held)
-    order = np.arange(count) if whole != count else np.random.default_rng(mix(seed, 4)).permutation(count)
-    return np.sort(order[count - held :]), np.sort(order[: count - held])
+    held = min(held, count - 1, HELD_OUT_ROWS if val is None else held, most)
+    if whole != count:
+        return np.arange(count - held, count)
+    rng = np.random.default_rng(mix(seed, 4))
+    if count > MOST_PERMUTED:
+        return np.sort(rng.choice(count, held, replace=False, shuffle=False))
+    return np.sort(rng.permutation(count)[count - held :])

@@ -62,11 +62,12 @@ def show_layers(trained: TrainedModel, settings: TrainSettings, parts: Parts, ta
         hook.remove()
     layers = list(found.values())
     parameters = count_parameters(trained.network)
+    held_rows = len(parts.train) if parts.stream is None else 2 * min(parts.stream.buffer, len(parts.stream))
     activations = sum(math.prod(layer["output"]) for layer in layers) * 4 * settings.batch_size
     memory = {
         "weights_and_optimiser_bytes": parameters * 16,
         "activations_bytes": activations,
-        "data_bytes": parts.train.x.numel() * parts.train.x.element_size(),
+        "data_bytes": parts.train.x[0].numel() * parts.train.x.element_size() * held_rows,
     }
     for layer in layers:
         shape = "x".join(map(str, layer["output"]))
@@ -177,7 +178,7 @@ def training_page(
     error_is = getattr(trained.network, "error_is", "mean squared error")
     sections = [
         reports.data_section(
-            parts.train_raw[some], parts.record.kind, parts.labels, rate, columns, some, len(parts.train_raw)
+            parts.train_raw[some], parts.record.kind, parts.labels, rate, columns, some, len(parts.record)
         ),
         reports.training_section(history, figures["best_epoch"], *pca, _loss_is(trained), error_is),
     ]
