@@ -7,7 +7,7 @@ DistributedDataParallel allows for; so gradients go through one all-reduce of th
 
 import os
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -95,6 +95,12 @@ def merged(part: dict[int, T]) -> dict[int, T]:
     with _together():
         dist.all_gather_object(parts, part)
     return {key: value for each in parts for key, value in each.items()}
+
+
+def spread(starts: Sequence[int], compute: Callable[[int], T]) -> list[T]:
+    """What `compute` makes of each start, in order; each process computes some of them."""
+    found = merged({start: compute(start) for start in starts[number() :: count()]})
+    return [found[start] for start in starts]
 
 
 def of_first(value: T) -> T:

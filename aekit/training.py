@@ -154,7 +154,7 @@ def fit(
         model.eval()
         is_best = True
         if is_judged(model):
-            errors, units = _validated(model, val, settings, corruption)
+            errors, units = errors_of(model, val, settings, corruption)
             metrics["val_error"] = float((errors * units).mean())
             is_lowest = lowest is None or float(errors.mean()) < float(lowest.mean())
             lowest, stale = (errors, 0) if lowest is None or is_lowest else (lowest, stale + 1)
@@ -343,22 +343,7 @@ def errors_of(
     """
     corruption = split(corruption)[1]
     starts = range(0, len(rows), EVALUATION_ROWS)
-    return _joined([_errors_from(start, forward, rows, settings, corruption) for start in starts])
-
-
-def _validated(model: nn.Module, val: Rows, settings: TrainSettings, corruption: Corruption) -> tuple[Tensor, Tensor]:
-    """`errors_of`, of which each process tells a part."""
-    corruption = split(corruption)[1]
-    starts = range(0, len(val), EVALUATION_ROWS)
-    mine = {
-        start: _errors_from(start, model, val, settings, corruption)
-        for start in starts[ranks.number() :: ranks.count()]
-    }
-    found = ranks.merged(mine)
-    return _joined([found[start] for start in starts])
-
-
-def _joined(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    parts = ranks.spread(starts, lambda start: _errors_from(start, forward, rows, settings, corruption))
     errors, units = zip(*parts, strict=True)
     return torch.cat(errors), torch.cat(units)
 

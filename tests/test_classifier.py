@@ -13,7 +13,7 @@ from program import fails, result
 import aekit
 from aekit.errors import AekitError
 from aekit.models import MODELS, build
-from aekit.workflows.training_data import _split
+from aekit.workflows.training_data import _held_out
 
 STEPS = ("--steps", "400", "--quiet")
 
@@ -135,12 +135,12 @@ def test_a_row_of_an_unknown_class_is_named_with_its_file(folder: Path) -> None:
 
 
 def test_windows_of_a_row_stay_together_and_all_classes_are_in_both_parts() -> None:
-    held, kept = _split(10, 40, "0.3", 0, by_row=True)
-    assert sorted({*held, *kept}) == list(range(40))
+    held = _held_out(10, 40, "0.3", 0, True, most=40)
     assert len(held) == 12
-    assert not {i // 4 for i in held} & {i // 4 for i in kept}
-    ordered, _ = _split(10, 40, "0.3", 0, by_row=False)
+    assert not {i // 4 for i in held} & {i // 4 for i in set(range(40)) - set(held)}
+    ordered = _held_out(10, 40, "0.3", 0, False, most=40)
     assert ordered.tolist() == list(range(28, 40))
+    assert _held_out(10, 40, "0.3", 0, True, most=9).size == 8
 
 
 def test_a_resumed_classifier_needs_no_other_run(folder: Path) -> None:

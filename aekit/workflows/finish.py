@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from aekit import ranks
 from aekit.baseline import PCA, fit_pca
 from aekit.batches import Rows
 from aekit.corruptions import Corruption
 from aekit.inference import scores_of
 from aekit.objectives import zeros
-from aekit.records import Output
+from aekit.records import Batch, Output
 from aekit.trained import Mixture, TrainedModel
 from aekit.training import (
     TrainSettings,
@@ -28,6 +29,7 @@ from aekit.training import (
 )
 from aekit.workflows.training_data import Parts
 
+ROWS = 1000  # at a time
 LATENT_ROWS = 10_000  # for the mixture
 LEAST_ROWS = 10  # that a mixture is fitted to
 LEAST_CLASS_ROWS = 20  # of a class with components of its own
@@ -47,7 +49,7 @@ def finish(
     history: list[dict[str, float]],
     where: torch.device,
 ) -> dict[str, Any]:
-    """Fills in calibration, PCA and mixture; returns the figures."""
+    """Fills in calibration, PCA and mixture; returns the figures. Each process judges some of the rows."""
     network, val = trained.network, parts.val.to(where)
     figures: dict[str, Any] = {"epochs": len(history), "train_loss": history[-1].get("train_loss")}
     best = [row for row in history if row["best"]][-1]
@@ -95,22 +97,18 @@ def _some(rows: int, count: int) -> torch.Tensor:
 def _latents(trained: TrainedModel, rows: Rows) -> torch.Tensor | None:
     if "embed" not in trained.network.verbs:  # type: ignore[operator]
         return None
-    parts = []
-    for start in range(0, len(rows), 1000):
-        batch = rows.batch(torch.arange(start, min(start + 1000, len(rows)), device=rows.x.device))
-        parts.append(trained.network(batch.x).z)
-    return torch.cat(parts)
+    return torch.cat([trained.network(_batch(rows, start).x).z for start in range(0, len(rows), ROWS)])
 
 
 def _accuracy(network: torch.nn.Module, rows: Rows, precision: str) -> float:
-    right = 0
-    for start in range(0, len(rows), 1000):
-        batch = rows.batch(torch.arange(start, min(start + 1000, len(rows)), device=rows.x.device))
+    def right(start: int) -> int:
+        batch = _batch(rows, start)
         assert batch.label is not None, "the workflow checks that there are labels"
         with precision_context(precision, rows.x.device):
             found = network(batch.x).x_hat.argmax(dim=1)
-        right += int((found == batch.label).sum())
-    return right / len(rows)
+        return int((found == batch.label).sum())
+
+    return sum(ranks.spread(range(0, len(rows), ROWS), right)) / len(rows)
 
 
 def _as_model(pca: PCA) -> Callable[[torch.Tensor], Output]:
@@ -120,13 +118,19 @@ def _as_model(pca: PCA) -> Callable[[torch.Tensor], Output]:
 
 def _calibrate(trained: TrainedModel, rows: Rows) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Scores of the rows held out, the model's and PCA's, as `score` makes them."""
-    own, pca = [], []
-    for start in range(0, len(rows), 1000):
-        batch = rows.batch(torch.arange(start, min(start + 1000, len(rows)), device=rows.x.device))
-        own.append(scores_of(trained, batch.x, trained.precision).cpu())
-        if trained.pca is not None:
-            pca.append(trained.pca.error(batch.x.cpu()))
+
+    def of(start: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        x = _batch(rows, start).x
+        pca = None if trained.pca is None else trained.pca.error(x.cpu())
+        return scores_of(trained, x, trained.precision).cpu(), pca
+
+    found = ranks.spread(range(0, len(rows), ROWS), of)
+    own, pca = [scores for scores, _ in found], [errors for _, errors in found if errors is not None]
     return torch.cat(own), torch.cat(pca) if pca else None
+
+
+def _batch(rows: Rows, start: int) -> Batch:
+    return rows.batch(torch.arange(start, min(start + ROWS, len(rows)), device=rows.x.device))
 
 
 def fit_mixture(z: NDArray[np.float32], labels: NDArray[np.int64] | None = None) -> Mixture | None:

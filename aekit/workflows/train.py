@@ -206,6 +206,14 @@ def train(
     start_up = clock.seconds
     try:
         history = _loop(trained, parts, settings, corruption, run, keep, state, history, where, stages, talk)
+        if record is None:
+            talk.say(
+                "calibration, baseline and report (* marks epochs whose weights were kept, the last one is the model's)"
+            )
+        if is_first:
+            network.load_state_dict(checkpoint.load(run / MODEL_FILE).network.state_dict())
+        ranks.start_alike(network)
+        figures = finish(trained, parts, settings, corruption, history, where)
     except KeyboardInterrupt:
         talk.say(f"stopped; go on with: aekit train --resume {run}")
         raise
@@ -213,12 +221,6 @@ def train(
         raise RankError(f"{error}; go on with: aekit train --resume {run}") from error
     if not is_first:
         return {"run": str(run), "recipe": recipe}
-    if record is None:
-        talk.say(
-            "calibration, baseline and report (* marks epochs whose weights were kept, the last one is the model's)"
-        )
-    trained.network = _best(run, network, where)
-    figures = finish(trained, parts, settings, corruption, history, where)
     figures = {"run": str(run), "recipe": recipe, "parameters": parameters, **figures}
     trained.figures = {k: v for k, v in figures.items() if k != "run"}
     checkpoint.save(trained, run / MODEL_FILE)
@@ -439,8 +441,3 @@ def _write_metrics(path: Path, history: list[dict[str, float]]) -> None:
         writer = csv.DictWriter(file, [*COLUMNS, *extra])
         writer.writeheader()
         writer.writerows(history)
-
-
-def _best(run: Path, network: torch.nn.Module, where: torch.device) -> torch.nn.Module:
-    network.load_state_dict(checkpoint.load(run / MODEL_FILE).network.state_dict())
-    return network.to(where).eval()
