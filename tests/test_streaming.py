@@ -17,16 +17,18 @@ from hypothesis import strategies as st
 from program import aekit, result
 from test_ranks import metrics, torchrun
 
-from aekit import checkpoint
-from aekit.batches import Rows, choose_normalisation, survey, surveyed, to_rows
+from aekit import checkpoint, streaming
+from aekit.batches import CHUNK_BYTES, Rows, choose_normalisation, survey, surveyed, to_rows
 from aekit.corruptions import parse_corruption
-from aekit.models import build
+from aekit.models import MODELS, build
+from aekit.recipes import recipe
 from aekit.records import Record, gather, record_of, select
 from aekit.streaming import Stream, free_memory, look_through
 from aekit.training import TrainSettings, fit
 from aekit.windows import windows_of
 from aekit.workflows.common import Talk
 from aekit.workflows.streamed import buffer_of
+from aekit.workflows.training_data import Parts, open_parts
 
 CPU = torch.device("cpu")
 SMALL = TrainSettings(epochs=3, batch_size=7, lr=1e-2)
@@ -180,15 +182,43 @@ def test_every_format_gives_the_same_training(tmp_path: Path, write: Any) -> Non
     assert ours.normalisation.scale == pytest.approx(theirs.normalisation.scale, rel=1e-6)
 
 
-def test_labels_targets_picks_and_windows_go_with_their_rows(tmp_path: Path) -> None:
-    x = waves(300, 64)
-    kinds = np.array(["slow", "fast"])[(np.arange(300) >= 150).astype(int)]
-    np.savez(tmp_path / "x.npz", data=x + 0.3, labels=kinds, clean=x)
-    words = ("train", "conv1d", "--data", "x.npz", "--target", "clean", "--labels", "labels", "--epochs", "3")
-    found = result(tmp_path, *words, "--set", "buffer=64", "--set", "window=32", "--out", "run")
-    held = result(tmp_path, *words, "--set", "window=32", "--out", "held")
-    assert found["val_error"] == pytest.approx(held["val_error"], rel=0.5)
-    assert found["val_error"] < 0.6, "of 1 where targets are those of other rows"
+@pytest.mark.parametrize("piece", [CHUNK_BYTES, 700], ids=["at once", "in pieces"])
+def test_labels_targets_and_picks_go_with_their_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    monkeypatch.setattr(streaming, "CHUNK_BYTES", piece)
+    number = np.arange(300)
+    x = waves(300)
+    x[:, 0] = number / 100
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("data", data=x, chunks=(60, 32))
+        file.create_dataset("clean", data=x + 3)
+        file.create_dataset("labels", data=number % 7)
+        file.create_dataset("p_index", data=number % 11)
+        file.create_dataset("s_index", data=number % 11 + 5)
+    options = {"buffer": 64, "labels": "labels", "target": "clean"}
+    parts = open_parts(str(tmp_path / "x.h5"), options, 0, recipe("acgan"), MODELS["acgan"], None, None, CPU, Talk())
+    assert parts.stream is not None
+    parts.stream.prepare(8)
+    scale = parts.normalisation.scale[0]
+    seen = []
+    for index, _ in parts.stream.batches(0, 8, 0, 30):
+        batch = parts.stream.rows.batch(index)
+        own = ((batch.x[:, 0, 0] * batch.scale.ravel() + batch.offset.ravel()) * 100).round().long()
+        seen += own.tolist()
+        torch.testing.assert_close(
+            (batch.target - batch.x) * scale, torch.full_like(batch.x, 3.0), rtol=1e-4, atol=1e-4
+        )
+        assert batch.label is not None
+        assert batch.picks is not None
+        names = np.array(parts.classes)[batch.label]
+        assert names.astype(int).tolist() == (own % 7).tolist()
+        assert batch.picks[:, 1].argmax(1).tolist() == (own % 11).tolist()
+    assert sorted(seen) == np.delete(number, held_of(parts)).tolist()
+
+
+def held_of(parts: Parts) -> list[int]:
+    return (parts.train_raw[parts.val_rows, 0, 0] * 100).round().astype(int).tolist()
 
 
 def test_what_is_wrong_is_told_before_training(tmp_path: Path) -> None:
