@@ -63,7 +63,7 @@ class Stream:
         Places of the rows that are other processes' mean nothing. While a buffer is trained on the next one is read.
         """
         steps, total = self._steps(batch), -(-len(self) // batch)
-        order = _Order(self._chunks(max(1, steps // LANE_CHUNKS)), seed)
+        order = _Order(*self._chunks(max(1, steps // LANE_CHUNKS)), seed)
         buffers = range(first // steps, -(-last // steps))
         stop = threading.Event()
         with ThreadPoolExecutor(1) as reader:
@@ -87,15 +87,18 @@ class Stream:
         """Batches that go into the buffer."""
         return max(1, min(self.buffer, len(self)) // batch)
 
-    def _chunks(self, lane: int) -> NDArray[np.int64]:
-        """(K, 2) Stretches of training rows, of at most so many rows but for what the file packs together."""
+    def _chunks(self, lane: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(K, 2) Stretches of training rows and (K,) the chunk that each lies in.
+
+        Chunks are of at most so many rows but for what the file packs together.
+        """
         rows = max(1, min(READ_BYTES // max(1, self.row_bytes), lane))
         rows = max(1, rows // self.block) * self.block
         cuts = np.union1d(self.kept.ravel(), np.arange(0, self.kept[-1, 1], rows))
         starts = cuts[:-1]
         stretch = np.searchsorted(self.kept[:, 0], starts, side="right") - 1
         inside = (stretch >= 0) & (starts < self.kept[stretch, 1])
-        return np.stack([starts[inside], cuts[1:][inside]], axis=1)
+        return np.stack([starts[inside], cuts[1:][inside]], axis=1), starts[inside] // rows
 
     def _read(self, order: "_Order", step: int, count: int, batch: int, stop: threading.Event) -> int:
         """Reads this process's lanes of `count` batches from batch `step` on; returns how many rows they are."""
@@ -121,11 +124,12 @@ class Stream:
 
 
 class _Order:
-    """Chunks (K, 2) in random order, as one sequence of rows that begins again at its end."""
+    """Stretches (K, 2), chunks (K,) of them in random order, as one sequence of rows that begins again at its end."""
 
-    def __init__(self, chunks: NDArray[np.int64], seed: int):
-        self.chunks = np.random.default_rng(seed).permutation(chunks)
-        self.ends = np.cumsum(self.chunks[:, 1] - self.chunks[:, 0])
+    def __init__(self, stretches: NDArray[np.int64], chunks: NDArray[np.int64], seed: int):
+        place = np.random.default_rng(seed).permutation(int(chunks[-1]) + 1)
+        self.rows = stretches[np.argsort(place[chunks], kind="stable")]
+        self.ends = np.cumsum(self.rows[:, 1] - self.rows[:, 0])
 
     def stretches(self, first: int, last: int) -> list[tuple[int, int, int]]:
         """Where rows first..last of the sequence lie in the file: first row, that behind the last, place from 0."""
@@ -133,7 +137,7 @@ class _Order:
         while at < last:
             turn = at % int(self.ends[-1])
             k = int(np.searchsorted(self.ends, turn, side="right"))
-            start, stop = (int(row) for row in self.chunks[k])
+            start, stop = (int(row) for row in self.rows[k])
             start = stop - int(self.ends[k]) + turn
             count = min(stop - start, last - at)
             found.append((start, start + count, at - first))
