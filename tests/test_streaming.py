@@ -250,7 +250,7 @@ def test_where_memory_is_short_training_streams_of_its_own() -> None:
     assert not told
     rows = buffer_of(large, {}, CPU, Talk(told.append))
     assert 0 < rows * 4000 * 2 < free_memory(CPU)
-    assert f"{rows:,} rows at a time (--set buffer=ROWS" in told[0]
+    assert f"rather than {rows:,}" in told[0]
     assert buffer_of(large, {"buffer": 0}, CPU, Talk()) == 0
 
 

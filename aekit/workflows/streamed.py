@@ -47,8 +47,8 @@ def buffer_of(record: Record, options: Mapping[str, Any], where: torch.device, t
         return 0
     rows = max(1, ranks.count() * limit // (4 * values * used))
     talk.say(
-        f"{record.source}: {needed / 2**30:,.1f} GiB to hold all rows, {2 * limit / 2**30:,.1f} GiB are free: reads "
-        f"chunks in random order, shuffled {rows:,} rows at a time (--set buffer=ROWS for another number)"
+        f"{record.source}: all rows would take {needed / 2**30:,.1f} GiB, and {2 * limit / 2**30:,.1f} GiB are free "
+        f"(--set buffer=0 holds them all, buffer=ROWS so many rather than {rows:,})"
     )
     return rows
 
@@ -67,6 +67,7 @@ def open_stream(
 
     `choose` gives the normalisation, of some samples as stored and the survey of all.
     """
+    talk.say(f"{record.source}: rows are read as they are needed, {buffer:,} at a time are shuffled")
     with talk.track("looking through the data", len(record)) as advance:
         whole, digest = look_through(record, kind, advance)
     behind = np.concatenate([held, [len(record)]])
