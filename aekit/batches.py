@@ -249,7 +249,7 @@ class Rows:
     target: Tensor | None = None  # (N, ...), normalised
     picks: Tensor | None = None  # (N, 2), arrivals of P and S
     labels: Tensor | None = None  # (N,), int64, places among the classes
-    unit: float | None = None  # what errors are told in, where every sample has a scale of its own
+    unit: float | None = None  # what errors are told in, where every sample has an offset and scale of its own
 
     def __len__(self) -> int:
         return len(self.x)
@@ -259,7 +259,7 @@ class Rows:
         x, offset, scale = self.x.index_select(0, index), self.offset, self.scale
         if self.normalisation is not None:
             x, offset, scale = self.normalisation.apply(x)
-        elif len(offset) == len(self.x):
+        elif self.unit is not None:
             offset, scale = offset.index_select(0, index), scale.index_select(0, index)
         target = x if self.target is None else self.target.index_select(0, index)
         picks = None if self.picks is None else pick_maps(self.picks.index_select(0, index), x.shape[-1])
@@ -272,19 +272,14 @@ class Rows:
 
     def subset(self, index: Tensor) -> "Rows":
         """Some of the rows, in the order of `index`."""
-
-        def pick(tensor: Tensor) -> Tensor:
-            return tensor.index_select(0, index) if len(tensor) == len(self.x) else tensor
-
-        return self._map(pick)
+        return self._map(lambda tensor: tensor.index_select(0, index))
 
     def to(self, device: torch.device) -> "Rows":
-        return self._map(lambda tensor: tensor.to(device))
+        return self._map(lambda tensor: tensor.to(device), constants=True)
 
     def room(self, count: int) -> "Rows":
         """Rows of the same kind, so many of them, whose values are not set."""
-        own = {id(tensor) for tensor in self._of_rows()}
-        return self._map(lambda t: t.new_empty((count, *t.shape[1:])) if id(t) in own else t)
+        return self._map(lambda tensor: tensor.new_empty((count, *tensor.shape[1:])))
 
     def put(self, first: int, rows: "Rows") -> None:
         """Rows of the same kind in place of those from `first` on."""
@@ -293,8 +288,7 @@ class Rows:
 
     def front(self, count: int) -> "Rows":
         """So many of the first rows, a view."""
-        own = {id(tensor) for tensor in self._of_rows()}
-        return self._map(lambda t: t[:count] if id(t) in own else t)
+        return self._map(lambda tensor: tensor[:count])
 
     def _of_rows(self) -> list[Tensor]:
         """The tensors that hold something of each row."""
@@ -302,12 +296,15 @@ class Rows:
         more = [tensor for tensor in (self.target, self.picks, self.labels) if tensor is not None]
         return [self.x, *constants, *more]
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> "Rows":
+    def _map(self, change: Callable[[Tensor], Tensor], constants: bool = False) -> "Rows":
+        """With another tensor in place of each that holds something of each row, and of the constants too."""
         target = None if self.target is None else change(self.target)
         picks = None if self.picks is None else change(self.picks)
         labels = None if self.labels is None else change(self.labels)
-        x, offset, scale = change(self.x), change(self.offset), change(self.scale)
-        return replace(self, x=x, offset=offset, scale=scale, target=target, picks=picks, labels=labels)
+        offset, scale = self.offset, self.scale
+        if constants or self.unit is not None:
+            offset, scale = change(offset), change(scale)
+        return replace(self, x=change(self.x), offset=offset, scale=scale, target=target, picks=picks, labels=labels)
 
 
 PICK_WIDTH = 10.0  # points, standard deviation of the bell that stands for a pick

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from aekit.errors import RankError
+from aekit.errors import RankError, UsageError
 
 LONGEST_WAIT = timedelta(days=7)  # for a process that lives; of one that has ended the others hear at once
 T = TypeVar("T")
@@ -43,19 +43,24 @@ def joined(device: torch.device) -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         yield
         return
+    if not {"RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"} <= set(os.environ):
+        raise UsageError("WORLD_SIZE is set, but not by torchrun: start several processes by torchrun, or unset it")
     if device.type == "cuda":
+        if int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():
+            raise UsageError(f"--nproc-per-node: this machine has {torch.cuda.device_count()} GPUs, one a process")
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
     before = signal.signal(signal.SIGTERM, _stop)
     try:
         yield
-        dist.barrier()  # nobody leaves while another one still listens
+        with _together():
+            dist.barrier()  # nobody leaves while another one still listens
     finally:
         signal.signal(signal.SIGTERM, before)
         dist.destroy_process_group()
 
 
-def _stop(number: int, frame: Any) -> None:
+def _stop(signal_number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 

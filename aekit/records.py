@@ -126,20 +126,24 @@ def guess_layout(shape: tuple[int, ...]) -> tuple[Kind, int | None]:
     return "image", 1
 
 
+PIECE = 1 << 25  # bytes that are read at a time
 NEAR = 1 << 16  # bytes between rows that cost no more to read than to pass over
 
 
 def gather(record: Record, rows: NDArray[np.int64]) -> Array:
     """The named rows as stored (n, *item), in that order; those near each other are read at once."""
     found = np.empty((len(rows), *record.shape[1:]), record.dtype)
-    near = max(record.block, NEAR // max(1, record.values_per_row * record.dtype.itemsize))
+    row_bytes = max(1, record.values_per_row * record.dtype.itemsize)
+    near, piece = max(record.block, NEAR // row_bytes), max(1, PIECE // row_bytes)
     order = np.argsort(rows, kind="stable")
     rising = rows[order]
     ends = np.flatnonzero((np.diff(rising) > 1) & (np.diff(rising // near) > 0)) + 1
     for places in np.split(order, ends):
-        if len(places):
-            first = int(rows[places[0]])
-            found[places] = record.read(first, int(rows[places[-1]]) + 1)[rows[places] - first]
+        wanted = rows[places]
+        for start in range(int(wanted[0]), int(wanted[-1]) + 1, piece) if len(wanted) else ():
+            part = slice(*np.searchsorted(wanted, (start, start + piece)))
+            read = record.read(start, min(start + piece, int(wanted[-1]) + 1))
+            found[places[part]] = read[wanted[part] - start]
     return found
 
 
@@ -158,6 +162,8 @@ def select(record: Record, rows: NDArray[np.int64]) -> Record:
         recorded=None,
         by_point=False,
         point_labels=None,
+        first=0,
+        block=1,
     )
 
 

@@ -145,6 +145,7 @@ def fit(
             done += 1
             progress(done)
             if is_used_up and done < epoch * per_epoch + last:
+                ranks.average_statistics(model)
                 step.settle()
                 pause(state)
 

@@ -98,7 +98,7 @@ def record_at(source: str, file: Path, name: str, contents: Contents) -> Record:
         by_point=contents.by_point,
         notes=contents.notes,
         header=header,
-        block=stored.block,
+        block=stored.block if shape == stored.shape else 1,
     )
 
 

@@ -71,8 +71,8 @@ def train(
     """Trains `recipe` on `data` and returns the figures; `options` are those of the command line, by their names.
 
     Training settings (fields of TrainSettings), settings of the model (`latent`, `hidden`, ...) and of the data
-    (`labels`, `target`, `normal`, `val`, `missing`, `window`, `corrupt`, `augment`, `start`) lie side by side in
-    `options`. A config file or a run to resume gives what is not given here. With `record`, the rows of `data` that a
+    (`labels`, `target`, `normal`, `val`, `missing`, `window`, `buffer`, `corrupt`, `augment`, `start`) lie side by side
+    in `options`. A config file or a run to resume gives what is not given here. With `record`, the rows of `data` that a
     verb is to be used on, all classes of it are learnt, and the model fits these rows alone.
     """
     is_first = ranks.number() == 0  # of the processes of torchrun, that which writes and tells
@@ -88,6 +88,8 @@ def train(
         recipe, data = recipe or given["recipe"], data or given["data"]
         if "epochs" in options:
             given["options"].pop("steps", None)  # which would beat them
+        if data != given["data"]:
+            given["options"].pop("buffer", None)  # which suited the other data
         options = {**given["options"], **options}
         if given.get("own_input") and record is None:
             record = common.open_input(data, options.get("labels"))
@@ -109,8 +111,7 @@ def train(
     if resume is not None:
         data_options.setdefault("buffer", 0)  # as it began, whatever memory is free now
     parts = open_parts(data, data_options, settings.seed, chosen, MODELS[chosen.model], encoder, record, where, talk)
-    if parts.stream is not None:
-        data_options["buffer"] = parts.stream.buffer
+    data_options["buffer"] = 0 if parts.stream is None else parts.stream.buffer
     count = len(parts.source)
     if chosen.points is not None:
         settings = train_options.by_points(settings, chosen.points, parts, options, talk)

@@ -23,7 +23,7 @@ from aekit.training import mix
 from aekit.windows import channels_alone, tiles, window_starts, windows_of
 from aekit.workflows import common
 from aekit.workflows.common import Talk
-from aekit.workflows.streamed import buffer_of, open_stream
+from aekit.workflows.open_stream import buffer_of, open_stream
 
 MOST_ROWS, MOST_VALUES = 100_000, 1 << 24  # of the input, where a model learns from what it is used on
 HELD_OUT_ROWS = 3000  # at most, where no --val is given

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from aekit import ranks
-from aekit.batches import Normalisation, Rows, Survey, read_all, read_samples, to_rows
+from aekit.batches import Normalisation, Rows, Survey, to_rows
 from aekit.errors import UsageError
-from aekit.records import Kind, Record, select
+from aekit.records import Kind, Record, gather
 from aekit.settings import is_a
 from aekit.streaming import Stream, free_memory, look_through
 from aekit.workflows.common import Talk
@@ -21,7 +21,7 @@ LOOKED_AT_VALUES = 1 << 26
 
 
 @dataclass
-class Streamed:
+class Opened:
     """A stream, and what is kept in memory beside it: rows held out, and some of those that are trained on."""
 
     stream: Stream
@@ -62,7 +62,7 @@ def open_stream(
     buffer: int,
     where: torch.device,
     talk: Talk,
-) -> Streamed:
+) -> Opened:
     """The rows of a record but those held out, which rise, as a stream; `places` (N,) are those of their classes.
 
     `choose` gives the normalisation, of some samples as stored and the survey of all.
@@ -70,45 +70,27 @@ def open_stream(
     talk.say(f"{record.source}: rows are read as they are needed, {buffer:,} at a time are shuffled")
     with talk.track("looking through the data", len(record)) as advance:
         whole, digest = look_through(record, kind, advance)
-    behind = np.concatenate([held, [len(record)]])
-    kept = np.stack([np.concatenate([[0], held + 1]), behind], axis=1)
-    kept = kept[kept[:, 0] < kept[:, 1]]
-    sizes = np.cumsum(kept[:, 1] - kept[:, 0])
-    most = min(LOOKED_AT, max(1, LOOKED_AT_VALUES // record.values_per_row))
-    nth = np.sort(np.random.default_rng(0).choice(sizes[-1], min(most, sizes[-1]), replace=False, shuffle=False))
-    stretch = np.searchsorted(sizes, nth, side="right")
-    looked_at = kept[stretch, 1] - (sizes[stretch] - nth)
+    most = min(LOOKED_AT, len(record) - len(held), max(1, LOOKED_AT_VALUES // record.values_per_row))
+    nth = np.sort(np.random.default_rng(0).choice(len(record) - len(held), most, replace=False, shuffle=False))
+    looked_at = nth + np.searchsorted(held - np.arange(len(held)), nth, side="right")
+    raw = record.to_samples(gather(record, np.concatenate([looked_at, held])))
+    normalisation = choose(raw[: len(nth)], whole)
 
-    some, val = select(record, looked_at), select(record, held)
-    raw = read_all(some)
-    normalisation = choose(raw, whole)
+    def make(rows: NDArray[np.int64]) -> Rows:
+        goal = None if record.target is None else record.target.to_samples(gather(record.target, rows))
+        picks = None if record.picks is None else record.picks[rows]
+        own = None if places is None else places[rows]
+        return to_rows(record.to_samples(gather(record, rows)), normalisation, goal, picks, own)
 
-    def rows_of(part: Record, samples: NDArray[Any], rows: slice | NDArray[np.int64]) -> Rows:
-        goal = None if part.target is None else read_samples(part.target, 0, len(part)).copy()
-        return to_rows(samples, normalisation, goal, part.picks, None if places is None else places[rows])
-
-    def make(start: int, stop: int) -> Rows:
-        goal = None if record.target is None else read_samples(record.target, start, stop)
-        picks = None if record.picks is None else record.picks[start:stop]
-        own = None if places is None else places[start:stop]
-        return to_rows(read_samples(record, start, stop), normalisation, goal, picks, own)
-
-    held_raw = read_all(val) if len(held) else raw[:0]
     stream = Stream(
         make=make,
-        kept=kept,
+        count=len(record),
+        held=held,
         row_bytes=record.values_per_row * record.dtype.itemsize,
         block=record.block,
         buffer=buffer,
         digest=digest,
         device=where,
     )
-    both = np.concatenate([looked_at, held])
-    return Streamed(
-        stream,
-        rows_of(some, raw, looked_at),
-        rows_of(val, held_raw, held),
-        np.concatenate([raw, held_raw]),
-        None if record.labels is None else record.labels[both],
-        normalisation,
-    )
+    labels = None if record.labels is None else record.labels[np.concatenate([looked_at, held])]
+    return Opened(stream, make(looked_at), make(held), raw, labels, normalisation)
