@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -320,9 +321,22 @@ def test_a_killed_run_goes_on_in_its_epoch(tmp_path: Path) -> None:
     killed = subprocess.Popen([sys.executable, "-m", "aekit", *words, "--out", "two"], cwd=tmp_path)
     while not (tmp_path / "two" / "resume.safetensors").exists():
         assert killed.poll() is None
+        time.sleep(0.05)
     killed.kill()
     killed.wait()
     assert checkpoint.load_resume(tmp_path / "two" / "resume.safetensors")["step"] % 1122
     two = result(tmp_path, "train", "--resume", "two")
     assert one["val_error"] == two["val_error"]
     assert one["train_loss"] == two["train_loss"]
+
+
+@pytest.mark.slow
+def test_a_fault_in_the_share_of_one_process_is_told_once(tmp_path: Path) -> None:
+    x = np.zeros((40_000, 256), np.float32)
+    x[35_000, 7] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    two = torchrun(tmp_path, "train", "dense", "--data", "x.npy", "--set", "buffer=2000")
+    told = [line for line in two.communicate(timeout=100)[1].splitlines() if line.startswith("aekit: ")]
+    assert two.returncode == 1
+    assert len(told) == 1
+    assert "row 35000, value 7 is NaN" in told[0]

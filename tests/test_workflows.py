@@ -192,3 +192,13 @@ def test_kernels_of_triton_and_torch_give_the_same_scores(tmp_path: Path) -> Non
         scores[choice] = [float(row["score"]) for row in table(tmp_path / "x.scores.csv")]
     first, second = scores.values()
     np.testing.assert_allclose(first, second, rtol=1e-5)
+
+
+def test_a_run_stopped_before_its_first_epoch_starts_from_the_same_model_again(tmp_path: Path) -> None:
+    words = ("--data", "digits", "--epochs", "2", "--hidden", "16")
+    aekit(tmp_path, "train", "dense", *words, "--out", "first")
+    whole = result(tmp_path, "train", "dense", *words, "--from", "first", "--out", "whole")
+    (tmp_path / "stopped").mkdir()
+    shutil.copy(tmp_path / "whole" / "config.json", tmp_path / "stopped")
+    again = result(tmp_path, "train", "--resume", "stopped")
+    assert again["val_error"] == whole["val_error"]

@@ -9,7 +9,7 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from aekit.files import check_free, whole
 from aekit.inference import pick_device
 from aekit.layers import channels_last, count_parameters
 from aekit.models import DERIVED, MODELS, build
+from aekit.objectives import parse_penalties
 from aekit.records import Record, times
 from aekit.trained import TrainedModel
 from aekit.training import (
@@ -72,8 +73,8 @@ def train(
 
     Training settings (fields of TrainSettings), settings of the model (`latent`, `hidden`, ...) and of the data
     (`labels`, `target`, `normal`, `val`, `missing`, `window`, `buffer`, `corrupt`, `augment`, `start`) lie side by side
-    in `options`. A config file or a run to resume gives what is not given here. With `record`, the rows of `data` that a
-    verb is to be used on, all classes of it are learnt, and the model fits these rows alone.
+    in `options`. A config file or a run to resume gives what is not given here. With `record`, the rows of `data` that
+    a verb is to be used on, all classes of it are learnt, and the model fits these rows alone.
     """
     is_first = ranks.number() == 0  # of the processes of torchrun, that which writes and tells
     talk = talk if talk is not None and is_first else Talk()
@@ -104,7 +105,8 @@ def train(
     where = pick_device(device)
     common.use_kernels(kernels)
 
-    start = _start(chosen.model, data_options, resume)
+    goes_on = resume is not None and (Path(resume) / RESUME_FILE).exists()  # else it stopped in its first epoch
+    start = _start(chosen.model, data_options, Path(resume) if resume is not None and goes_on else None)
     encoder = start if classifies(MODELS[chosen.model]) else None
     if encoder is not None:
         model_settings |= _encoder(encoder)
@@ -168,10 +170,10 @@ def train(
     )
     if dry_run:
         return show_layers(trained, settings, parts, talk)
-    if start is not None and resume is None:
+    if start is not None and not goes_on:
         _start_from(network, start, sample_shape)
 
-    _check_ranks(recipe, network, min(settings.batch_size, count), normalised, talk)
+    _check_ranks(recipe, network, replace(settings, batch_size=min(settings.batch_size, count)), normalised, talk)
     if hasattr(network, "prepare"):
         network.prepare(parts.train.to(where))  # type: ignore[operator]
     run = Path(resume) if resume is not None else _new_run(recipe, data, out, force)
@@ -183,7 +185,7 @@ def train(
         "ranks": ranks.count(),
     }
     state, history = None, []
-    if resume is not None and (run / RESUME_FILE).exists():  # else it stopped in its first epoch
+    if goes_on:
         state = checkpoint.load_resume(run / RESUME_FILE)
         _check_resumable(state, keep, trained.data, run, talk)
         history = state["history"]
@@ -240,19 +242,21 @@ def train(
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 
-def _check_ranks(recipe: str, network: torch.nn.Module, batch: int, normalised: bool, talk: Talk) -> None:
+def _check_ranks(recipe: str, network: torch.nn.Module, settings: TrainSettings, normalised: bool, talk: Talk) -> None:
     """Raises UsageError where so many processes cannot train this; tells what differs from one process."""
     if ranks.count() == 1:
         return
     if hasattr(network, "prepare"):
         raise UsageError(f"the recipe {recipe} looks at all rows between steps: train it by one process")
-    least = 2 * ranks.count() if normalised else ranks.count()
+    batch, least = settings.batch_size, 2 * ranks.count() if normalised else ranks.count()
     if batch < least:
         raise UsageError(
             f"batches of {batch} rows are too small for {ranks.count()} processes; take a --batch-size of at least "
             f"{least}, or fewer processes"
         )
-    told = "; batch normalisation is over the share of each" if normalised else ""
+    of_means = any(penalty.name == "kl" for penalty in parse_penalties(settings.penalty))
+    apart = (["batch normalisation"] if normalised else []) + (["the KL penalty"] if of_means else [])
+    told = f"; {' and '.join(apart)} {'is' if len(apart) == 1 else 'are'} over the share of each" if apart else ""
     talk.say(f"{ranks.count()} processes share batches of {batch} rows{told}")
 
 
@@ -322,11 +326,10 @@ def _check_resumable(state: Mapping[str, Any], keep: Mapping[str, Any], data: st
             raise AekitError(f"{run}: its {name}: {was}, now: {keep[name]}; {say.format(was)}")
 
 
-def _start(model: str, options: Mapping[str, Any], resume: str | None) -> TrainedModel | None:
-    """The model to start from, for a classifier that goes on the run itself; None where nothing of it is needed."""
-    begun = Path(resume) / MODEL_FILE if resume is not None else None
-    if begun is not None and (begun.exists() or not classifies(MODELS[model])):
-        return common.load_model(str(begun)) if classifies(MODELS[model]) else None
+def _start(model: str, options: Mapping[str, Any], run: Path | None) -> TrainedModel | None:
+    """The model to start from, for a classifier that goes on that of its run; None where nothing of it is needed."""
+    if run is not None:
+        return common.load_model(str(run / MODEL_FILE)) if classifies(MODELS[model]) else None
     if "start" in options:
         return common.load_model(str(options["start"]))
     if classifies(MODELS[model]):

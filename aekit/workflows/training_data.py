@@ -150,6 +150,8 @@ def open_parts(
     held = np.zeros(0, np.int64)
     if outside is None:
         held = _held_out(len(whole), count, options.get("val"), seed, learns, most)
+        if buffer and len(held) == most and options.get("val") is not None:
+            talk.say(f"{record.source}: {most:,} rows are held out, as many as are kept in memory")
     places = class_places(record, classes)
     stream = None
     if buffer:
