@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aekit import checkpoint, kernels, tables
+from aekit import checkpoint, kernels, remote, tables
 from aekit.batches import Normalisation
 from aekit.datasets import DATASETS, Part, find_dataset, open_dataset
 from aekit.errors import AekitError
 from aekit.files import check_free, whole
 from aekit.formats import default_out as default_name
-from aekit.formats import open_record
+from aekit.formats import name_of, open_record, split_name
 from aekit.inference import Run, Seen, check_fits, default_run, takes_signals
 from aekit.layers import for_use
 from aekit.records import Record, times
@@ -177,7 +177,9 @@ def anomalous_rows(record: Record, normal: tuple[str, ...] | None) -> NDArray[np
 
 
 def model_file(path: str) -> Path:
-    """The model file of a path that names one or a run folder."""
+    """The model file of a path that names one or a run folder, of which no more is fetched from an object store."""
+    if remote.is_remote(path):
+        return Path(remote.fetched(path if path.endswith(".safetensors") else f"{path.rstrip('/')}/{MODEL_FILE}"))
     place = Path(path)
     return place / MODEL_FILE if place.is_dir() else place
 
@@ -432,7 +434,7 @@ def some_rows(record: Record, count: int, seed: int = 0) -> tuple[NDArray[Any], 
 
 def next_run(recipe: str, data: str) -> Path:
     """runs/<recipe>-<data>-<n>, the next free n."""
-    name = Path(data.partition(":")[0]).name.partition(".")[0] if not is_dataset(data) else data.replace(":", "-")
+    name = data.replace(":", "-") if is_dataset(data) else name_of(data).partition(".")[0]
     for n in range(1, 1_000_000):
         path = RUNS / f"{recipe}-{name}-{n}"
         if not path.exists():
@@ -462,10 +464,12 @@ def check_outputs(options: Options, data: str, *outputs: Path | None) -> None:
     for place in places:
         if places.count(place) > 1:
             raise AekitError(f"{place}: is named for two outputs; give each a name of its own")
-    source = Path(data if Path(data).exists() else data.rpartition(":")[0])
+    source, _ = split_name(data)
     for output in (*outputs, report):
         if output is not None:
             check_free(output, options.force)
+            if remote.told(str(output)) == remote.told(str(source)):
+                raise AekitError(f"{output}: is the input itself; name another file with -o")
             if output.exists() and source.exists() and output.samefile(source):
                 raise AekitError(f"{output}: is the input itself; name another file with -o")
 

@@ -25,7 +25,7 @@ SHOWN = 2000
 
 def info(thing: str, labels: str | None = None, report: str | None = None, force: bool = False) -> dict[str, Any]:
     """What a model, a run folder, a data file or a named data set is; with `report`, a page of pictures of the data."""
-    place = Path(thing)
+    place, _ = formats.split_name(thing)
     is_run = place.is_dir() and any((place / name).exists() for name in (common.MODEL_FILE, common.CONFIG_FILE))
     if not is_run and not checkpoint.is_model(place):
         return _data(thing, labels, report, force)

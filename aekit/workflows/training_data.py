@@ -1,7 +1,6 @@
 """The data of a training run: opened, checked, cut into windows, normalised and split."""
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +13,7 @@ from torch import nn
 from aekit import tables
 from aekit.batches import Normalisation, Rows, choose_normalisation, chunks, read_all, to_rows
 from aekit.errors import AekitError, UsageError
+from aekit.formats import exists
 from aekit.inference import Seen
 from aekit.recipes import Recipe
 from aekit.records import Record, select, times
@@ -131,7 +131,7 @@ def open_parts(
     rows = to_rows(raw, normalisation, goal, record.picks, class_places(record, classes))
     outside = None
     if _is_file(options.get("val")):
-        if any(name is not None and os.path.exists(str(name)) for name in (labels, target)):
+        if any(name is not None and exists(str(name)) for name in (labels, target)):
             raise AekitError(f"{options['val']}: with labels or targets in files of their own give --val as a share")
         outside = common.open_part(str(options["val"]), "train", labels, target)
     if outside is not None:
