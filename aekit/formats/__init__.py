@@ -5,6 +5,7 @@ A format is one function under `@reader(".ending")`, and one under `@writer(".en
 
 import contextlib
 import csv
+import functools
 import glob
 import importlib.util
 import os
@@ -24,6 +25,7 @@ from aekit.formats._choose import split_name as split_name
 from aekit.formats._columns import times_of as times_of
 from aekit.formats._join import is_alike as is_alike
 from aekit.formats._join import joined as joined
+from aekit.formats._join import usual as usual
 from aekit.formats._registry import (
     EXTRAS,
     FOLDER,
@@ -46,6 +48,7 @@ from aekit.records import Array, Record
 from aekit.remote import is_remote
 
 ROWS_AT_ONCE = 1 << 15
+OPEN_AT_ONCE = 16  # of the files whose rows are joined
 TEXT = (".txt", ".csv", ".tsv")
 ENDINGS = tuple(ending for ending in READERS if ending != FOLDER)
 
@@ -151,7 +154,18 @@ def _open_joined(source: str, found: Files, labels: str | None, target: str | No
     """The rows of many files; labels and target are in each of them, or a file for all of them."""
     for_all = {name for name in (labels, target) if name is not None and exists(name)}
     inside = [None if name in for_all else name for name in (labels, target)]
-    record = joined(source, [open_record(found.address(file), *inside) for file in found.files])
+
+    @functools.lru_cache(OPEN_AT_ONCE)
+    def opened(address: str) -> Record:
+        return open_record(address, *inside)
+
+    def closed(address: str) -> Record:
+        """What the file tells; it is opened again for its rows, as a process may hold about a thousand open."""
+        record = open_record(address, *inside)
+        target = record.target and replace(record.target, read=lambda a, b: opened(address).target.read(a, b))  # type: ignore[union-attr]
+        return replace(record, read=lambda a, b: opened(address).read(a, b), target=target, header=None)
+
+    record = joined(source, [closed(found.address(file)) for file in found.files])
     record = replace(record, notes=(*record.notes, *([found.left_out] if found.left_out else [])))
     nothing = Contents({})
     if labels in for_all:

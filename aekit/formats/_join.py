@@ -1,5 +1,7 @@
 """The rows of many files as those of one, in their order; nothing is in memory but what is read."""
 
+from collections import Counter
+
 import numpy as np
 
 from aekit.errors import AekitError
@@ -14,6 +16,7 @@ ALIKE = {
     "columns": "the columns",
     "categories": "the words",
 }  # what all files have in common -> in words
+BESIDE = ("labels", "picks", "target")  # what all of them have, or none
 
 
 def joined(source: str, records: list[Record]) -> Record:
@@ -21,7 +24,7 @@ def joined(source: str, records: list[Record]) -> Record:
 
     Raises AekitError, which names two files, where rows differ in shape, type or columns, or only some have labels.
     """
-    first = records[0]
+    first = usual(records)
     for record in records:
         if difference := _difference(first, record):
             raise AekitError(difference)
@@ -41,7 +44,7 @@ def joined(source: str, records: list[Record]) -> Record:
         return rows
 
     notes = list(dict.fromkeys(note for record in records for note in record.notes))
-    each = "" if len(ends) == 1 else f"{len(ends):,} files by name, {first.source} to {records[-1].source}"
+    each = "" if len(ends) == 1 else f"{len(ends):,} files by name, {records[0].source} to {records[-1].source}"
     return Record(
         source,
         (int(ends[-1]), *first.shape[1:]),
@@ -62,6 +65,16 @@ def joined(source: str, records: list[Record]) -> Record:
     )
 
 
+def usual(records: list[Record]) -> Record:
+    """The first of the commonest sort: those of other sorts are told apart from it."""
+    sorts = [(record.shape[1:], *(getattr(record, name) for name in ALIKE), *_beside(record)) for record in records]
+    return records[sorts.index(Counter(sorts).most_common(1)[0][0])]
+
+
+def _beside(record: Record) -> list[bool]:
+    return [getattr(record, name) is not None for name in BESIDE]
+
+
 def is_alike(first: Record, other: Record) -> bool:
     """Whether their rows can be joined."""
     return not _difference(first, other)
@@ -71,13 +84,13 @@ def _difference(first: Record, other: Record) -> str:
     """What keeps two records apart, and what to do, in words; empty where nothing does."""
     remedy = "the files of one data set are alike: name those that are, as in 'folder/2024-*.npy'"
     if first.shape[1:] != other.shape[1:]:
-        shapes = [times(record.shape[1:]) or "one value" for record in (first, other)]
-        return f"{other.source}: a row has the shape {shapes[1]}, of {first.source} {shapes[0]}; {remedy}"
+        one, two = times(first.shape[1:]), times(other.shape[1:])
+        return f"{other.source}: has rows of {two}, {first.source} of {one}; {remedy}"
     for name, words in ALIKE.items():
         one, two = getattr(first, name), getattr(other, name)
         if one != two:
             return f"{other.source}: has {words} {shown(str(two))}, {first.source} {shown(str(one))}; {remedy}"
-    for name in ("labels", "picks", "target"):
+    for name in BESIDE:
         having = [record for record in (first, other) if getattr(record, name) is not None]
         if len(having) == 1:
             without = other if having[0] is first else first

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -231,9 +232,10 @@ def find_model(
             return _ready(found, options)
     if learn is not None:
         return _ready(learn(), options)
+    typed = shlex.quote(data)
     raise AekitError(
         f"{data}: no model under {RUNS}/ fits rows of shape {times(tables.encoded(record).sample_shape)}; run "
-        f"`aekit train {suggest(record, verb)} --data {data}`, then `aekit {_command(verb)} {data}` again, "
+        f"`aekit train {suggest(record, verb)} --data {typed}`, then `aekit {_command(verb)} {typed}` again, "
         "or name a model with --model"
     )
 

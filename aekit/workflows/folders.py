@@ -1,5 +1,6 @@
 """A folder of many files: a verb on each of them, by one model, and one output each at the same place of a folder."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import compress
@@ -8,7 +9,7 @@ from typing import Any
 
 from aekit.errors import AekitError
 from aekit.files import is_there, make_folder
-from aekit.formats import Files, is_alike, joined, open_record
+from aekit.formats import Files, is_alike, joined, open_record, usual
 from aekit.records import Record, rows_of
 from aekit.remote import is_remote
 from aekit.workflows.common import Clock, Options, Talk
@@ -46,7 +47,7 @@ def over_folder(
     names = [Path(f"{file.relative_to(inside.folder)}{ending}") for file in files]
     _check_places(inside, names, outs, options.force or shard is not None)
     if options.model is None:
-        record = _like_first(data, inside)
+        record = _usual(data, inside)
         options = options if record is None else replace(options, model=model_for(record), fresh=False)
     said: set[str] = set()
     figures: dict[str, Any] = {"files": 0, **({} if shard is None else {"shard": str(shard)})}
@@ -111,18 +112,14 @@ def _check_places(inside: Files, names: list[Path], outs: list[Path], force: boo
         taken.append(root)
 
 
-def _like_first(data: str, inside: Files) -> Record | None:
-    """The rows of files that are like the first, as one record, without labels; None where no file can be read."""
+def _usual(data: str, inside: Files) -> Record | None:
+    """The rows of the files that are alike, as one record, without labels; None where no file can be read."""
     records: list[Record] = []
-    for file in inside.files:
-        try:
-            record = open_record(inside.address(file))
-        except AekitError:
-            continue  # it is told when its turn comes
-        if not records or is_alike(*(rows_of(each, 0, len(each)) for each in (records[0], record))):
-            records.append(record)
-        if len(records) == FILES:
-            break
+    for file in inside.files[:FILES]:
+        with contextlib.suppress(AekitError):  # it is told when its turn comes
+            records.append(open_record(inside.address(file)))
     if len(records) < 2:
         return records[0] if records else None
-    return joined(data, [rows_of(record, 0, len(record)) for record in records])
+    bare = [rows_of(record, 0, len(record)) for record in records]
+    first = usual(bare)
+    return joined(data, [record for record in bare if is_alike(first, record)])

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,7 @@ def _normalisation(finite: np.ndarray[Any, Any], record: Record) -> str:
 
 def _next(thing: str, record: Record, has_gaps: bool) -> str:
     """What needs no model, for a file of unlabelled arrivals and no clean counterpart; else what to train."""
+    thing = shlex.quote(thing)
     fill = " --missing mean" if has_gaps and record.kind == "table" else ""
     if common.is_dataset(thing) or record.picks is not None or record.target is not None:
         return f"aekit train {common.suggest(record, 'score')} --data {thing}{fill}"

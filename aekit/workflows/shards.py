@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -325,10 +326,11 @@ def _check_none(out: Path, job: Job, missing: list[Shard], damaged: list[Shard],
     ]
     if told:
         force = " --force" if damaged or strange else ""
-        again = (missing + damaged + strange)[0]
+        first = (missing + damaged + strange)[0]
+        again = " ".join(["aekit", job.verb, shlex.quote(job.input), "-o", str(out), "--shard", str(first)])
         raise AekitError(
-            f"{out}: {', '.join(told)}; run again, with the flags of the others: aekit {job.verb} {job.input} -o {out} "
-            f"--shard {again}{force}{' and so on' if len(missing + damaged + strange) > 1 else ''}"
+            f"{out}: {', '.join(told)}; run again, with the flags of the others: {again}{force}"
+            f"{' and so on' if len(missing + damaged + strange) > 1 else ''}"
         )
 
 
