@@ -14,6 +14,10 @@ from aekit import remote
 if TYPE_CHECKING:  # these load torch, and --help must stay instant
     from aekit.workflows import Options, Talk
 
+Data = Annotated[
+    str,
+    typer.Argument(metavar="INPUT", help="A file, a folder, a 'pattern*' or an address of files, or a named data set."),
+]
 Model = Annotated[
     str | None, typer.Option("--model", help="Model file or run folder; else the newest run under runs/ that fits.")
 ]

@@ -8,7 +8,7 @@ from aekit.cli import _options as shared
 
 
 def embed(
-    data: Annotated[str, typer.Argument(metavar="INPUT", help="A file, a folder of images, or a named data set.")],
+    data: shared.Data,
     out: Annotated[
         str | None,
         typer.Option("--out", "-o", help="Latents, npy, npz, h5 or csv; else INPUT.latents.npy in this folder."),

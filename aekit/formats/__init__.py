@@ -45,7 +45,7 @@ from aekit.formats.images import Picture
 from aekit.formats.images import names_of as names_of
 from aekit.formats.text_writers import cells, text_file
 from aekit.records import Array, Record
-from aekit.remote import is_remote
+from aekit.remote import is_remote, without_query
 
 ROWS_AT_ONCE = 1 << 15
 OPEN_AT_ONCE = 16  # of the files whose rows are joined
@@ -145,7 +145,7 @@ def open_record(path: str | Path, labels: str | None = None, target: str | None 
             return _open_joined(str(path), found, labels, target)
     contents = contents_of(file, Want(name, labels))
     data = choose_data(contents, file, name, [n for n in (labels, target) if n])
-    record = record_at(str(path), file, data, contents)
+    record = record_at(without_query(str(path)), file, data, contents)
     record = with_picks(with_labels(record, contents, file, data, labels), contents, file, data)
     return with_target(record, contents, file, target)
 

@@ -300,7 +300,7 @@ def with_target(record: Record, contents: Contents, file: Path, asked: str | Non
         other, name = split_name(asked)
         _check_exists(file, contents, asked, other)
         found = contents_of(other, Want(name))
-        target = record_at(asked, other, choose_data(found, other, name, []), found)
+        target = record_at(remote.without_query(asked), other, choose_data(found, other, name, []), found)
     if len(target) != len(record):
         raise AekitError(
             f"{target.source}: has {len(target)} rows, {record.source} has {len(record)}; pair them row by row"

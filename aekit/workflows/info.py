@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import aekit
-from aekit import checkpoint, formats, kernels, tables
+from aekit import checkpoint, formats, kernels, remote, tables
 from aekit.batches import choose_normalisation
 from aekit.datasets import DATASETS
 from aekit.errors import AekitError, UsageError
@@ -71,7 +71,7 @@ def _data(thing: str, labels: str | None, report: str | None, force: bool) -> di
     samples, _, rows = common.some_rows(record, SHOWN)
     finite = samples[np.isfinite(samples).reshape(len(samples), -1).all(axis=1)]
     facts: dict[str, Any] = {
-        "data": thing,
+        "data": remote.without_query(thing),
         "rows": len(record),
         "read_as": "; ".join(record.notes) or None,
         "sample_shape": times(record.sample_shape),
@@ -100,7 +100,7 @@ def _data(thing: str, labels: str | None, report: str | None, force: bool) -> di
             samples, record.kind, record.labels, record.sampling_rate, record.columns, rows, len(record)
         )
         with whole(Path(report), force) as temporary:
-            temporary.write_text(reports.page(thing, facts, [section]))
+            temporary.write_text(reports.page(record.source, facts, [section]))
         facts["report"] = report
     return facts
 
