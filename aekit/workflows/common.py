@@ -462,18 +462,16 @@ def check_outputs(options: Options, data: str, *outputs: Path | None) -> None:
     No output takes the place of the input or of another output, with --force neither.
     """
     report = None if options.report is None else Path(options.report)
-    places = [output.resolve() for output in (*outputs, report) if output is not None]
-    for place in places:
-        if places.count(place) > 1:
-            raise AekitError(f"{place}: is named for two outputs; give each a name of its own")
+    given = [output for output in (*outputs, report) if output is not None]
+    places = [output.resolve() for output in given]
     source, _ = split_name(data)
-    for output in (*outputs, report):
-        if output is not None:
-            check_free(output, options.force)
-            if remote.told(str(output)) == remote.told(str(source)):
-                raise AekitError(f"{output}: is the input itself; name another file with -o")
-            if output.exists() and source.exists() and output.samefile(source):
-                raise AekitError(f"{output}: is the input itself; name another file with -o")
+    for output, place in zip(given, places, strict=True):
+        if places.count(place) > 1:
+            raise AekitError(f"{output}: is named for two outputs; give each a name of its own")
+        check_free(output, options.force)
+        is_same = output.exists() and source.exists() and output.samefile(source)
+        if is_same or remote.told(str(output)) == remote.told(str(source)):
+            raise AekitError(f"{output}: is the input itself; name another file with -o")
 
 
 def warn(seen: Seen, trained: TrainedModel, talk: Talk) -> None:
