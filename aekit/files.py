@@ -1,4 +1,7 @@
-"""Outputs that are whole or absent: written under a temporary name beside their place, renamed at the end."""
+"""Outputs that are whole or absent: written under a temporary name beside their place, renamed at the end.
+
+Those of object stores are written to a folder of this machine, and put at their place in the renaming's stead.
+"""
 
 import contextlib
 import errno
@@ -9,6 +12,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
 
+from aekit import remote
 from aekit.errors import AekitError
 
 STORES = (".zarr",)  # folders that are a file to whoever uses them
@@ -21,6 +25,10 @@ def check_free(path: Path, force: bool, as_folder: bool = False) -> None:
 
     A file never takes a folder's place: unless one is to be written (`as_folder`), a folder at `path` is refused.
     """
+    path = remote.local(path)
+    if remote.is_remote(path):
+        remote.check_free(path, force)
+        return
     if path.is_dir() and path.suffix and path.suffix not in STORES and not as_folder:
         raise AekitError(f"{path}: is a folder; name a file with -o")
     if path.exists() and not force:
@@ -39,8 +47,10 @@ def whole(path: Path, force: bool = False) -> Iterator[Path]:
     After an exception, Ctrl-C included, nothing is left. Raises AekitError for what the user can mend: a path that
     exists, a folder that is missing or not writable, a full disk.
     """
+    path = remote.local(path)
     check_free(path, force)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+    name = f".{path.name}.{secrets.token_hex(4)}{path.suffix}"
+    temporary = remote.temporary(path) if remote.is_remote(path) else path.with_name(name)
     waiting = _waiting.get()
     done = False
     try:
@@ -86,9 +96,23 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise AekitError(f"{path}: the disk is full; free some room, or name another place with -o") from error
+            other = "another folder by TMPDIR" if remote.is_remote(path) else "another place with -o"
+            raise AekitError(f"{path}: the disk is full; free some room, or name {other}") from error
         why = error.strerror or type(error).__name__
         raise AekitError(f"{path}: cannot be written ({why}); name another place with -o") from error
+
+
+def is_there(path: Path) -> bool:
+    """Whether an output of this name exists."""
+    path = remote.local(path)
+    return remote.exists(path) if remote.is_remote(path) else path.exists()
+
+
+def make_folder(path: Path) -> None:
+    """And those above it; object stores have none."""
+    path = remote.local(path)
+    if not remote.is_remote(path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 def _check_replaceable(temporary: Path, path: Path) -> None:
@@ -100,6 +124,9 @@ def _check_replaceable(temporary: Path, path: Path) -> None:
 
 
 def _place(temporary: Path, path: Path) -> None:
+    if remote.is_remote(path):
+        remote.put(temporary, path)
+        return
     if path.is_dir():
         shutil.rmtree(path)
     if temporary.is_file():

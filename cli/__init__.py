@@ -15,6 +15,7 @@ from aekit.cli.merge import merge
 from aekit.cli.score import score
 from aekit.cli.train import train
 from aekit.errors import AekitError, RankError, UsageError
+from aekit.remote import told
 
 app = typer.Typer(
     name="aekit",
@@ -61,7 +62,7 @@ def main() -> None:
         if is_stopped:  # a library took Ctrl-C for a fault of what it was reading
             sys.exit(130)
         if os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, RankError):  # all of a machine find the same
-            print(f"aekit: {error}", file=sys.stderr)
+            print(f"aekit: {told(str(error))}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except MemoryError:
         print("aekit: out of memory; try a smaller --batch-size", file=sys.stderr)

@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aekit import remote
+
 if TYPE_CHECKING:  # these load torch, and --help must stay instant
     from aekit.workflows import Options, Talk
 
+Data = Annotated[
+    str,
+    typer.Argument(metavar="INPUT", help="A file, a folder, a 'pattern*' or an address of files, or a named data set."),
+]
 Model = Annotated[
     str | None, typer.Option("--model", help="Model file or run folder; else the newest run under runs/ that fits.")
 ]
@@ -113,12 +119,18 @@ def check_where(device: str, kernels: str) -> None:
 
 def talk(quiet: bool) -> "Talk":
     """Lines on stderr, and progress: a bar on a terminal, a line every ten seconds or thirty in a log."""
+    made = _talk(quiet)
+    remote.talk_by(made.say, made.track)
+    return made
+
+
+def _talk(quiet: bool) -> "Talk":
     from aekit.workflows import Talk
 
     if quiet:
         return Talk()
     if not sys.stderr.isatty():
-        return Talk(lambda line: print(line, file=sys.stderr, flush=True), _plain_track)
+        return Talk(lambda line: print(remote.told(line), file=sys.stderr, flush=True), _plain_track)
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
@@ -134,7 +146,7 @@ def talk(quiet: bool) -> "Talk":
             task = progress.add_task(description, total=total)
             yield lambda done: progress.update(task, completed=done)
 
-    return Talk(lambda line: console.print(line, markup=False, soft_wrap=True), track)
+    return Talk(lambda line: console.print(remote.told(line), markup=False, soft_wrap=True), track)
 
 
 @contextlib.contextmanager
@@ -170,22 +182,22 @@ def progress_line(description: str, done: int, total: int, seconds: float, since
 def report(figures: dict[str, Any], as_json: bool, quiet: bool) -> None:
     """The figures as one JSON object on stdout, or as lines on stderr, which leave out what is a table of its own."""
     if as_json:
-        print(json.dumps(figures, allow_nan=False))
+        print(remote.told(json.dumps(figures, allow_nan=False)))
     elif not quiet:
         figures = {name: value for name, value in figures.items() if not isinstance(value, dict | list)}
         width = max(map(len, figures))
         for name, value in figures.items():
             number = f"{value:,}" if isinstance(value, int) else f"{value:.6g}" if isinstance(value, float) else None
             shown = "-" if value is None else number or value
-            print(f"{name.replace('_', ' '):{width}}  {shown}", file=sys.stderr)
+            print(f"{name.replace('_', ' '):{width}}  {remote.told(str(shown))}", file=sys.stderr)
 
 
 def show(facts: dict[str, Any], as_json: bool) -> None:
     """Facts that were asked for, on stdout: one JSON object, or a line each."""
     if as_json:
-        print(json.dumps(facts, allow_nan=False))
+        print(remote.told(json.dumps(facts, allow_nan=False)))
         return
     width = max(map(len, facts))
     for name, value in facts.items():
         if value is not None:
-            print(f"{name.replace('_', ' '):{width}}  {value}")
+            print(f"{name.replace('_', ' '):{width}}  {remote.told(str(value))}")

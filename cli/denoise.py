@@ -8,9 +8,7 @@ from aekit.cli import _options as shared
 
 
 def denoise(
-    data: Annotated[
-        str, typer.Argument(metavar="INPUT", help="A file, a folder of files or of images, or a named data set.")
-    ],
+    data: shared.Data,
     out: Annotated[
         str | None,
         typer.Option("--out", "-o", help="Output; else INPUT.denoised.ENDING, or INPUT.filled.ENDING, in this folder."),

@@ -8,15 +8,15 @@ from aekit.cli import _options as shared
 
 
 def embed(
-    data: Annotated[str, typer.Argument(metavar="INPUT", help="A file, a folder of images, or a named data set.")],
+    data: shared.Data,
     out: Annotated[
         str | None,
         typer.Option("--out", "-o", help="Latents, npy, npz, h5 or csv; else INPUT.latents.npy in this folder."),
     ] = None,
     labels: shared.Labels = None,
     maps: Annotated[
-        str, typer.Option(help="Pictures on a plane between commas: pca, tsne and umap; or none.")
-    ] = "pca,tsne",
+        str | None, typer.Option(help="Pictures on a plane between commas: pca, tsne and umap; or none. [pca,tsne]")
+    ] = None,
     neighbours: Annotated[
         int | None, typer.Option(min=1, metavar="K", help="Also write the K nearest rows to each row.")
     ] = None,
@@ -51,7 +51,8 @@ def embed(
     from aekit import workflows
 
     options = shared.options(model, device, kernels, precision, batch_size, seed, force, report, missing=missing)
-    if shared.is_ray(engine, shard, {"--neighbours": neighbours, "--probe": probe, "--clusters": clusters}):
+    alone = {"--maps": None if maps == "none" else maps, "--neighbours": neighbours, "--probe": probe}
+    if shared.is_ray(engine, shard, {**alone, "--clusters": clusters}):
         figures = workflows.by_ray("embed", data, out, options, shared.talk(quiet), labels=labels)
         shared.report(figures, as_json, quiet)
         return

@@ -8,9 +8,7 @@ from aekit.cli import _options as shared
 
 
 def score(
-    data: Annotated[
-        str, typer.Argument(metavar="INPUT", help="A file, a folder of files or of images, or a named data set.")
-    ],
+    data: shared.Data,
     out: Annotated[
         str | None,
         typer.Option(

@@ -10,7 +10,10 @@ from aekit.cli import _options as shared
 
 def train(
     recipe: Annotated[str | None, typer.Argument(help="What to train; aekit recipes lists them.")] = None,
-    data: Annotated[str | None, typer.Option("--data", help="A file, a folder of images, or a named data set.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="A file, a folder, a 'pattern*' or an address of files, or a named data set."),
+    ] = None,
     out: Annotated[str | None, typer.Option("--out", "-o", help="Run folder; else runs/RECIPE-DATA-N.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Times through the data.")] = None,
     steps: Annotated[int | None, typer.Option(help="Batches to train on, in place of epochs.")] = None,

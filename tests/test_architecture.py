@@ -20,6 +20,7 @@ STEPS = [
     ["batches"],
     ["formats", "synthetic", "optimisers", "graphs", "ranks", "transfers", "stft", "picks"],
     ["kernels", "records", "files", "settings", "empirical_null"],
+    ["remote"],
     ["errors"],
 ]
 STEP = {name: i for i, step in enumerate(STEPS) for name in step}

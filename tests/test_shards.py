@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -286,7 +287,6 @@ def test_a_fault_leaves_no_part(lab: Path, tmp_path: Path) -> None:
         (("denoise", "x.npy", "-o", "x.npy"), "is the input itself", 1),
         (("denoise", "x.npy", "-o", "x.odd"), "ending '.odd' is not known", 1),
         (("denoise", "x.npy", "-o", "gone/x.npy"), "does not exist", 1),
-        (("denoise", "files"), "is a folder of files", 1),
         (("denoise", "one.npy"), "is a single row", 1),
         (("score", "x.npy", "--map", "m.npy"), "goes without --map", 2),
         (("score", "x.npy", "-o", "-"), "goes without -o -", 2),
@@ -294,6 +294,7 @@ def test_a_fault_leaves_no_part(lab: Path, tmp_path: Path) -> None:
         (("embed", "x.npy", "--neighbours", "3"), "goes without --neighbours", 2),
         (("embed", "x.npy", "--clusters", "3"), "goes without --clusters", 2),
         (("embed", "x.npy", "--probe"), "goes without --probe", 2),
+        (("embed", "x.npy", "--maps", "pca"), "goes without --maps", 2),
         (("embed", "few.npy"), "has 2 rows, too few for 3 parts", 1),
     ],
 )
@@ -395,6 +396,17 @@ def test_numbers_that_no_manifest_has_are_damage(parts: Path, tmp_path: Path, ke
         manifest["job"][key] = value
         path.write_text(json.dumps(manifest))
     fails(tmp_path, "merge", "out.npy", says="manifests are damaged")
+
+
+def test_parts_of_unlike_machines_are_told(parts: Path, tmp_path: Path) -> None:
+    manifest = parts / "1-of-5.json"
+    value = json.loads(manifest.read_text())
+    assert value["made_on"] == f"cpu, {torch.get_num_threads()} threads"
+    alike = aekit(tmp_path, "merge", "out.npy")
+    assert "last bits" not in alike.stderr
+    manifest.write_text(json.dumps({**value, "made_on": "cpu, 99 threads"}))
+    unlike = aekit(tmp_path, "merge", "out.npy", "--force")
+    assert f"{value['made_on']} and cpu, 99 threads: their last bits may differ" in unlike.stderr
 
 
 def test_a_newer_manifest_is_refused(parts: Path, tmp_path: Path) -> None:

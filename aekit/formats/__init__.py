@@ -5,9 +5,12 @@ A format is one function under `@reader(".ending")`, and one under `@writer(".en
 
 import contextlib
 import csv
+import functools
+import glob
 import importlib.util
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -17,8 +20,12 @@ from numpy.typing import DTypeLike, NDArray
 from aekit.errors import AekitError
 from aekit.files import together, whole
 from aekit.formats import arrays, ecg, fits, hdf5, idx, images, mseed, parquet, sac, sound, text, zarr  # noqa: F401  they register themselves
-from aekit.formats._choose import choose_data, contents_of, record_at, split_name, with_labels, with_picks, with_target
+from aekit.formats._choose import choose_data, contents_of, record_at, with_labels, with_picks, with_target
+from aekit.formats._choose import split_name as split_name
 from aekit.formats._columns import times_of as times_of
+from aekit.formats._join import is_alike as is_alike
+from aekit.formats._join import joined as joined
+from aekit.formats._join import usual as usual
 from aekit.formats._registry import (
     EXTRAS,
     FOLDER,
@@ -27,6 +34,7 @@ from aekit.formats._registry import (
     READERS,
     VALUES_AT_ONCE,
     WRITERS,
+    Contents,
     Plan,
     Put,
     Want,
@@ -37,24 +45,61 @@ from aekit.formats.images import Picture
 from aekit.formats.images import names_of as names_of
 from aekit.formats.text_writers import cells, text_file
 from aekit.records import Array, Record
+from aekit.remote import is_remote, without_query
 
 ROWS_AT_ONCE = 1 << 15
+OPEN_AT_ONCE = 16  # of the files whose rows are joined
 TEXT = (".txt", ".csv", ".tsv")
 ENDINGS = tuple(ending for ending in READERS if ending != FOLDER)
 
 
-class FolderFiles(NamedTuple):
-    """The data files of a folder, by name, and what of it is left out, in words."""
+class Files(NamedTuple):
+    """The data files of a folder or a pattern, by name, and what of it is left out, in words."""
 
+    folder: Path  # that all of them lie in
     files: list[Path]
     left_out: str
+    name: str | None = None  # of the array in each that is meant
+    is_deep: bool = True  # whether files of folders inside are meant too
+
+    def address(self, file: Path) -> str:
+        """Of one of them, or of the array in it."""
+        return str(file) if self.name is None else f"{file}:{self.name}"
 
 
-def files_in(folder: Path) -> FolderFiles:
-    """The data files of a folder and of the folders in it; none where it is no folder, or one of images.
+def files_in(data: str | Path) -> Files:
+    """The data files of a folder and of those in it, or those that fit a pattern, as in 'folder/*.h5:name'.
 
-    Text and pictures beside files of other formats are taken for notes, and a run's own files are no data.
+    None where it is no folder, or one of images. Text and pictures beside files of other formats in a folder are taken
+    for notes, and a run's own files are no data. Raises AekitError for a pattern that no file fits.
     """
+    place, name = split_name(str(data))
+    if _is_pattern(place):
+        return _fitting(place, name)
+    return Files(place, *_inside(place), name)
+
+
+def _is_pattern(place: Path) -> bool:
+    return glob.has_magic(str(place)) and not os.path.exists(place)
+
+
+def _fitting(pattern: Path, name: str | None) -> Files:
+    found = [Path(place) for place in glob.glob(str(pattern), recursive=True)]
+    data = sorted(place for place in found if ending_of(place.name) in READERS)
+    if not data:
+        raise AekitError(f"{pattern}: no data file fits this pattern; check the name and the folder")
+    others = sum(place.is_file() for place in found) - sum(place.is_file() for place in data)
+    left_out = f"{others} file(s) of other endings left out" if others else ""
+    return Files(folder_of(pattern), data, left_out, name, "**" in pattern.parts)
+
+
+def folder_of(pattern: Path) -> Path:
+    """The folder before the first wildcard."""
+    at = next(i for i, part in enumerate(pattern.parts) if glob.has_magic(part))
+    return Path(*pattern.parts[:at])
+
+
+def _inside(folder: Path) -> tuple[list[Path], str]:
     notes: list[Path] = []
     data: list[Path] = []
     pictures = 0  # there may be a million
@@ -71,9 +116,9 @@ def files_in(folder: Path) -> FolderFiles:
             else:
                 (notes if ending.removesuffix(".gz") in TEXT else data).append(Path(place, name))
     if not data:
-        return FolderFiles([] if pictures else sorted(notes), "")
+        return [] if pictures else sorted(notes), ""
     counts = [f"{count} {kind} file(s)" for kind, count in (("text", len(notes)), ("picture", pictures)) if count]
-    return FolderFiles(sorted(data), f"{' and '.join(counts)} left out" if counts else "")
+    return sorted(data), f"{' and '.join(counts)} left out" if counts else ""
 
 
 def missing_extras() -> dict[str, list[str]]:
@@ -88,20 +133,49 @@ def missing_extras() -> dict[str, list[str]]:
 def open_record(path: str | Path, labels: str | None = None, target: str | None = None) -> Record:
     """The rows of a file or of an image folder; `file.h5:group/name` names one array, `file.csv:a,b` columns.
 
+    Those of the files of another folder, or that fit a pattern, are joined, see _join.py.
     Without a name the data is the only numeric array, else the one called x, X, data, signals, traces or images.
     `labels` and `target` name an array or column of the file, or another file with as many rows. An array of one axis
     is one row. Raises AekitError for whatever hinders that; NaN and infinity pass.
     """
     file, name = split_name(str(path))
-    if os.path.isdir(file) and ending_of(file.name) not in READERS and files_in(file).files:
-        raise AekitError(
-            f"{file}: is a folder of data files, which only denoise and score take, one by one; name one of the files"
-        )
+    if _is_pattern(file) or (os.path.isdir(file) and ending_of(file.name) not in READERS):
+        found = files_in(path)
+        if found.files:
+            return _open_joined(str(path), found, labels, target)
     contents = contents_of(file, Want(name, labels))
     data = choose_data(contents, file, name, [n for n in (labels, target) if n])
-    record = record_at(str(path), file, data, contents)
+    record = record_at(without_query(str(path)), file, data, contents)
     record = with_picks(with_labels(record, contents, file, data, labels), contents, file, data)
     return with_target(record, contents, file, target)
+
+
+def _open_joined(source: str, found: Files, labels: str | None, target: str | None) -> Record:
+    """The rows of many files; labels and target are in each of them, or a file for all of them."""
+    for_all = {name for name in (labels, target) if name is not None and exists(name)}
+    inside = [None if name in for_all else name for name in (labels, target)]
+
+    @functools.lru_cache(OPEN_AT_ONCE)
+    def opened(address: str) -> Record:
+        return open_record(address, *inside)
+
+    def closed(address: str) -> Record:
+        """What the file tells; it is opened again for its rows, as a process may hold about a thousand open."""
+        record = open_record(address, *inside)
+        target = record.target and replace(record.target, read=lambda a, b: opened(address).target.read(a, b))  # type: ignore[union-attr]
+        return replace(record, read=lambda a, b: opened(address).read(a, b), target=target, header=None)
+
+    record = joined(source, [closed(found.address(file)) for file in found.files])
+    record = replace(record, notes=(*record.notes, *([found.left_out] if found.left_out else [])))
+    nothing = Contents({})
+    if labels in for_all:
+        record = with_labels(record, nothing, found.folder, "", labels)
+    return with_target(record, nothing, found.folder, target) if target in for_all else record
+
+
+def exists(place: str) -> bool:
+    """Whether it is a file or folder, here or, by its address, in an object store."""
+    return is_remote(place) or os.path.exists(place)
 
 
 class Writer:
@@ -199,8 +273,7 @@ def default_out(path: str, verb_suffix: str, ending: str | None = None) -> Path:
     The ending is that of the input, unzipped, unless another is given; a folder of images gives a folder. WFDB knows no
     points in the names of records: `100_denoised.hea`.
     """
-    file, _ = split_name(path)
-    name = file.name or file.resolve().name
+    name = name_of(path)
     own = ending_of(name)
     stem = name
     if own in READERS:
@@ -208,6 +281,13 @@ def default_out(path: str, verb_suffix: str, ending: str | None = None) -> Path:
         stem = IDX.sub("", plain) if own.startswith(".idx") else Path(plain).stem
     new = ending if ending is not None else own.removesuffix(".gz") if own in READERS else ""
     return Path(f"{stem}{'_' if new == '.hea' else '.'}{verb_suffix}{new}")
+
+
+def name_of(path: str) -> str:
+    """The last part of a file's name, or of the folder's that a pattern begins with."""
+    file, _ = split_name(path)
+    file = folder_of(file) if _is_pattern(file) else file
+    return file.name or file.resolve().name
 
 
 def write_columns(path: str | Path, columns: Mapping[str, Array], force: bool = False) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from aekit import remote
 from aekit.errors import AekitError
 from aekit.formats._registry import (
     FOLDER,
@@ -28,7 +29,12 @@ DATA_NAMES = ("x", "X", "data", "signals", "traces", "images")
 
 
 def split_name(path: str) -> tuple[Path, str | None]:
-    """`file.h5:group/name` as file and name; the name is None where the path is a file as it stands."""
+    """`file.h5:group/name` as file and name; the name is None where the path is a file as it stands.
+
+    What lies in an object store is fetched, and the file is the copy of it.
+    """
+    if remote.is_remote(path):
+        return _split_address(path)
     with reading(Path(path)):
         if ":" not in path or Path(path).exists():
             return Path(path), None
@@ -37,6 +43,23 @@ def split_name(path: str) -> tuple[Path, str | None]:
     if ending_of(path[:at]) not in READERS:
         return Path(path), None
     return Path(path[:at]), path[at + 1 :].strip("/")
+
+
+def _split_address(address: str) -> tuple[Path, str | None]:
+    scheme, _, rest = address.partition("://")
+    host, slash, key = rest.partition("/")  # whose port stands behind a colon too
+    cuts = [i for i, sign in enumerate(key) if sign == ":" and ending_of(key[:i]) in READERS]
+    file, name = (key[: cuts[0]], key[cuts[0] + 1 :].strip("/")) if cuts else (key, None)
+    place = f"{scheme}://{host}{slash}{file}"
+    ending = ending_of(remote.without_query(place).rpartition("/")[2])
+    if ending and ending not in READERS:
+        raise _unknown(remote.without_query(place), ending)  # before it is fetched
+    return Path(remote.fetched(place)), name
+
+
+def _unknown(file: object, ending: str) -> AekitError:
+    known = ", ".join(known for known in READERS if known != FOLDER)
+    return AekitError(f"{file}: the ending {ending!r} is not known; convert it to one of {known}")
 
 
 def contents_of(file: Path, want: Want) -> Contents:
@@ -52,8 +75,7 @@ def contents_of(file: Path, want: Want) -> Contents:
         elif file.stat().st_size == 0:
             raise AekitError(f"{file}: is empty; copy it again")
         if ending not in READERS:
-            known = ", ".join(known for known in READERS if known != FOLDER)
-            raise AekitError(f"{file}: the ending {ending!r} is not known; convert it to one of {known}")
+            raise _unknown(file, ending)
         return READERS[ending](file, want)
 
 
@@ -279,7 +301,7 @@ def with_target(record: Record, contents: Contents, file: Path, asked: str | Non
         other, name = split_name(asked)
         _check_exists(file, contents, asked, other)
         found = contents_of(other, Want(name))
-        target = record_at(asked, other, choose_data(found, other, name, []), found)
+        target = record_at(remote.without_query(asked), other, choose_data(found, other, name, []), found)
     if len(target) != len(record):
         raise AekitError(
             f"{target.source}: has {len(target)} rows, {record.source} has {len(record)}; pair them row by row"

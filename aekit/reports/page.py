@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from aekit.remote import told
 from aekit.reports.style import PALETTE, exponent, svg
 
 _TERMS = {  # parts of the names that figures have, as people write them
@@ -49,7 +50,7 @@ def page(title: str, facts: Mapping[str, object], sections: Sequence[Section]) -
     """One self-contained HTML page, in light or dark as the reader's system is; the same input gives the same text."""
     contents = "".join(f'<a href="#s{i}">{_escape(section.title)}</a>' for i, section in enumerate(sections))
     body = "".join(_section(i, section) for i, section in enumerate(sections))
-    items = "".join(_fact(name, number(fact)) for name, fact in facts.items())
+    items = "".join(_fact(name, told(number(fact))) for name, fact in facts.items())
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{_escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

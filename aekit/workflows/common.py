@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -15,13 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aekit import checkpoint, kernels, tables
+from aekit import checkpoint, kernels, remote, tables
 from aekit.batches import Normalisation
 from aekit.datasets import DATASETS, Part, find_dataset, open_dataset
 from aekit.errors import AekitError
 from aekit.files import check_free, whole
 from aekit.formats import default_out as default_name
-from aekit.formats import open_record
+from aekit.formats import name_of, open_record, split_name
 from aekit.inference import Run, Seen, check_fits, default_run, takes_signals
 from aekit.layers import for_use
 from aekit.records import Record, times
@@ -177,7 +178,9 @@ def anomalous_rows(record: Record, normal: tuple[str, ...] | None) -> NDArray[np
 
 
 def model_file(path: str) -> Path:
-    """The model file of a path that names one or a run folder."""
+    """The model file of a path that names one or a run folder, of which no more is fetched from an object store."""
+    if remote.is_remote(path):
+        return Path(remote.fetched(path if path.endswith(".safetensors") else f"{path.rstrip('/')}/{MODEL_FILE}"))
     place = Path(path)
     return place / MODEL_FILE if place.is_dir() else place
 
@@ -229,9 +232,10 @@ def find_model(
             return _ready(found, options)
     if learn is not None:
         return _ready(learn(), options)
+    typed = shlex.quote(data)
     raise AekitError(
         f"{data}: no model under {RUNS}/ fits rows of shape {times(tables.encoded(record).sample_shape)}; run "
-        f"`aekit train {suggest(record, verb)} --data {data}`, then `aekit {_command(verb)} {data}` again, "
+        f"`aekit train {suggest(record, verb)} --data {typed}`, then `aekit {_command(verb)} {typed}` again, "
         "or name a model with --model"
     )
 
@@ -432,7 +436,7 @@ def some_rows(record: Record, count: int, seed: int = 0) -> tuple[NDArray[Any], 
 
 def next_run(recipe: str, data: str) -> Path:
     """runs/<recipe>-<data>-<n>, the next free n."""
-    name = Path(data.partition(":")[0]).name.partition(".")[0] if not is_dataset(data) else data.replace(":", "-")
+    name = data.replace(":", "-") if is_dataset(data) else name_of(data).partition(".")[0]
     for n in range(1, 1_000_000):
         path = RUNS / f"{recipe}-{name}-{n}"
         if not path.exists():
@@ -458,16 +462,16 @@ def check_outputs(options: Options, data: str, *outputs: Path | None) -> None:
     No output takes the place of the input or of another output, with --force neither.
     """
     report = None if options.report is None else Path(options.report)
-    places = [output.resolve() for output in (*outputs, report) if output is not None]
-    for place in places:
+    given = [output for output in (*outputs, report) if output is not None]
+    places = [output.resolve() for output in given]
+    source, _ = split_name(data)
+    for output, place in zip(given, places, strict=True):
         if places.count(place) > 1:
-            raise AekitError(f"{place}: is named for two outputs; give each a name of its own")
-    source = Path(data if Path(data).exists() else data.rpartition(":")[0])
-    for output in (*outputs, report):
-        if output is not None:
-            check_free(output, options.force)
-            if output.exists() and source.exists() and output.samefile(source):
-                raise AekitError(f"{output}: is the input itself; name another file with -o")
+            raise AekitError(f"{output}: is named for two outputs; give each a name of its own")
+        check_free(output, options.force)
+        is_same = output.exists() and source.exists() and output.samefile(source)
+        if is_same or remote.told(str(output)) == remote.told(str(source)):
+            raise AekitError(f"{output}: is the input itself; name another file with -o")
 
 
 def warn(seen: Seen, trained: TrainedModel, talk: Talk) -> None:

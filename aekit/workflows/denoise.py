@@ -41,15 +41,13 @@ def denoise(
     as in 2/8, writes that part of the rows beside `out`, for `merge`.
     """
     options, talk, clock = options or Options(), talk or Talk(), Clock()
-    if shard is not None:
-        others = {"--clean": clean, "--noise-out": noise_out}
-        return {
-            **_denoise_shard(data, out, shards.asked(shard, data, options, others), options, talk),
-            "seconds": clock.seconds,
-        }
-    inside = formats.files_in(Path(data))
+    others = {"--clean": clean, "--noise-out": noise_out}
+    part = None if shard is None else shards.asked(shard, options, others)
+    inside = formats.files_in(data)
     if inside.files:
-        return _denoise_folder(Path(data), inside, out, clean, noise_out, options, talk)
+        return _denoise_folder(data, inside, out, clean, noise_out, options, talk, part)
+    if part is not None:
+        return {**_denoise_shard(data, out, part, options, talk), "seconds": clock.seconds}
     record = common.open_input(data)
     path = Path(out) if out is not None else common.default_out(data, "denoised", None, ".npy")
     noise = None if noise_out is None else Path(noise_out)
@@ -84,33 +82,34 @@ def _denoise_shard(data: str, out: str | None, shard: Shard, options: Options, t
                 writer.write(cleaned)
         common.warn(seen, trained, talk)
 
-    return shards.write_part(job, shard, path, compute, options, talk)
+    return shards.write_part(job, shard, path, run, compute, options, talk)
 
 
 def _denoise_folder(
-    folder: Path,
-    inside: formats.FolderFiles,
+    data: str,
+    inside: formats.Files,
     out: str | None,
     clean: str | None,
     noise_out: str | None,
     options: Options,
     talk: Talk,
+    shard: Shard | None,
 ) -> dict[str, Any]:
     if options.model is not None:
         common.check_serves(common.load_model(options.model), "denoise")
     if clean is not None:
-        raise AekitError(f"{folder}: is a folder of files; --clean is told for one file, so leave it off or name one")
-    outs = [Path(out) if out is not None else Path(f"{folder.resolve().name}.denoised")]
+        raise AekitError(f"{data}: is a folder of files; --clean is told for one file, so leave it off or name one")
+    outs = [Path(out) if out is not None else Path(f"{formats.name_of(data)}.denoised")]
     outs += [] if noise_out is None else [Path(noise_out)]
 
     def one(file: Path, places: list[Path], options: Options, talk: Talk) -> dict[str, Any]:
         noise = str(places[1]) if noise_out is not None else None
-        return denoise(str(file), str(places[0]), None, noise, options, talk)
+        return denoise(inside.address(file), str(places[0]), None, noise, options, talk)
 
     def model_for(record: Record) -> str:
-        return blind.find_model(str(folder), record, options, talk)[0].source
+        return blind.find_model(data, record, options, talk, may_learn=shard is None)[0].source
 
-    figures = over_folder(one, model_for, folder, inside, outs, "", options, talk)
+    figures = over_folder(one, model_for, data, inside, outs, "", options, talk, shard)
     return figures if noise_out is None else {**figures, "noise_out": noise_out}
 
 

@@ -23,6 +23,7 @@ from aekit.workflows.shards import Shard
 if TYPE_CHECKING:
     from aekit.reports import Section
 
+MAPS = "pca,tsne"  # where none are asked for
 PICTURED = 3000  # points; t-SNE of more takes minutes
 INSIDE = (".npz", ".h5", ".hdf5", ".zarr")  # what holds labels beside the latents
 
@@ -52,7 +53,7 @@ def embed(
     options: Options | None = None,
     talk: Talk | None = None,
     *,
-    maps: str = "pca,tsne",
+    maps: str | None = None,
     neighbours: int | None = None,
     reference: str | None = None,
     metric: str = "euclidean",
@@ -68,15 +69,16 @@ def embed(
     `shard`, as in 2/8, writes the latents of that part of the rows beside `out`, for `merge`, and no maps.
     """
     options, talk, clock = options or Options(), talk or Talk(), Clock()
-    asked = Asked(parse_maps(maps), neighbours, metric, probe, clusters)
+    asked = Asked(parse_maps(maps or MAPS), neighbours, metric, probe, clusters)
     latents.check_maps(asked.maps)
     if metric not in latents.METRICS:
         raise UsageError(f"--metric: {metric!r} is none of {', '.join(latents.METRICS)}")
     if reference is not None and neighbours is None:
         raise UsageError("--reference: is where neighbours are looked for; say how many with --neighbours K")
     if shard is not None:
-        alone = {"--neighbours": neighbours, "--probe": probe, "--clusters": clusters}
-        part = shards.asked(shard, data, options, alone)
+        wanted = maps if asked.maps else None
+        alone = {"--maps": wanted, "--neighbours": neighbours, "--probe": probe, "--clusters": clusters}
+        part = shards.asked(shard, options, alone)
         return {**_embed_shard(data, out, labels, part, options, talk), "seconds": clock.seconds}
     record = common.open_input(data, labels)
     other = None if reference is None else _open_reference(reference, labels)
@@ -128,7 +130,7 @@ def _embed_shard(
             for z in span.own(_latents(trained, span.record, run, talk), each):
                 writer.write(z)
 
-    return shards.write_part(job, shard, path, compute, options, talk)
+    return shards.write_part(job, shard, path, run, compute, options, talk)
 
 
 def labels_file(latents: Path) -> Path | None:
@@ -158,7 +160,7 @@ def parse_maps(text: str) -> tuple[str, ...]:
 
 def _open_reference(reference: str, labels: str | None) -> Record:
     """A file, with the labels of the same name as the input's; of a named data set the training part."""
-    same = None if labels is None or common.is_dataset(reference) or Path(labels).exists() else labels
+    same = None if labels is None or common.is_dataset(reference) or formats.exists(labels) else labels
     record = common.open_part(reference, "train", same)
     assert record is not None, "every data set has a training part"
     return record

@@ -13,7 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from aekit import remote
 from aekit.errors import AekitError
+from aekit.formats import files_in
 from aekit.workflows import common, shards
 from aekit.workflows.common import Clock, Options, Talk
 from aekit.workflows.denoise import denoise
@@ -52,10 +54,15 @@ def by_ray(
     if importlib.util.find_spec("ray") is None:
         raise AekitError('--engine ray: needs the package ray; run: pip install "aekit[ray]"')
     options, talk, clock = options or Options(), talk or Talk(), Clock()
-    shards.asked("1/1", data, options, {"-o -": out == "-"})
+    shards.asked("1/1", options, {"-o -": out == "-"})
+    if verb != "embed" and files_in(data).files:
+        raise AekitError(
+            f"{data}: is a folder of files, each of which is a job by itself; name one, or say --shard I/N"
+        )
     suffix, ending = OUTPUTS[verb]
     path = Path(out) if out is not None else common.default_out(data, suffix, ending)
     record = common.open_input(data, more.get("labels"))
+    shards.check_local(path)
     common.check_outputs(options, data, path)
     trained, _ = common.find_model(data, record, verb, options, talk)
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # read at import; what fails is told by its exceptions
@@ -71,9 +78,9 @@ def by_ray(
         workers = min(len(record), max(1, int(there.get(kind, 1))))
         of = min(len(record), SHARDS_EACH * workers)
         words = {
-            "data": data if common.is_dataset(data) else os.path.abspath(data),
+            "data": data if common.is_dataset(data) or remote.is_remote(data) else os.path.abspath(data),
             "out": str(path.absolute()),
-            "options": replace(options, model=os.path.abspath(trained.source)),
+            "options": replace(options, model=remote.told(os.path.abspath(trained.source))),
             **more,
         }
         talk.say(f"{data}: {of} shards by {workers} workers of Ray, each with a {kind}")

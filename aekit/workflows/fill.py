@@ -37,7 +37,7 @@ def fill(
     squared error of the filled values alone, beside those of their row's mean and of PCA.
     """
     options, talk, clock = options or Options(), talk or Talk(), Clock()
-    if formats.files_in(Path(data)).files:
+    if formats.files_in(data).files:
         raise AekitError(f"{data}: is a folder of files; --mask is of one file, so name one of them")
     record = common.open_input(data)
     path = Path(out) if out is not None else common.default_out(data, "filled", None, ".npy")

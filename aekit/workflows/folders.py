@@ -1,16 +1,19 @@
 """A folder of many files: a verb on each of them, by one model, and one output each at the same place of a folder."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from aekit.errors import AekitError
-from aekit.formats import FolderFiles, open_record
-from aekit.records import Array, Record
+from aekit.files import is_there, make_folder
+from aekit.formats import Files, is_alike, joined, open_record, usual
+from aekit.records import Record, rows_of
+from aekit.remote import is_remote
 from aekit.workflows.common import Clock, Options, Talk
+from aekit.workflows.shards import Shard
 
 One = Callable[[Path, list[Path], Options, Talk], dict[str, Any]]  # a file and the places of its outputs -> figures
 ModelFor = Callable[[Record], str]  # the rows of all files -> a model's place
@@ -21,33 +24,44 @@ SUMMED = ("count", "flagged", "detections", "p_picks", "s_picks")
 def over_folder(
     one: One,
     model_for: ModelFor,
-    folder: Path,
-    inside: FolderFiles,
+    data: str,
+    inside: Files,
     outs: list[Path],
     ending: str,
     options: Options,
     talk: Talk,
+    shard: Shard | None = None,
 ) -> dict[str, Any]:
     """Runs `one` on each file; its outputs lie under each of `outs` in the same folders, named as it is + `ending`.
 
-    Where no model is named, the one that `model_for` finds for the rows of all files is taken for each. A file that
-    fails is told and the others go on; raises AekitError at the end where there was such a file.
+    Where no model is named, the one that `model_for` finds for the rows of all files is taken for each. With a shard
+    only its share of the files is taken, and an output that is there already stays, so that a killed job goes on. A
+    file that fails is told and the others go on; raises AekitError at the end where there was such a file.
     """
     clock = Clock()
     if options.report is not None:
-        raise AekitError(f"{folder}: is a folder of files; a report is of one file, so leave --report off or name one")
+        raise AekitError(f"{data}: is a folder of files; a report is of one file, so leave --report off or name one")
     if inside.left_out:
-        talk.say(f"{folder}: {inside.left_out}")
-    names = [Path(f"{file.relative_to(folder)}{ending}") for file in inside.files]
-    _check_places(folder, names, outs, options.force)
+        talk.say(f"{data}: {inside.left_out}")
+    files = inside.files if shard is None else inside.files[slice(*shard.rows(len(inside.files)))]
+    names = [Path(f"{file.relative_to(inside.folder)}{ending}") for file in files]
+    _check_places(inside, names, outs, options.force or shard is not None)
     if options.model is None:
-        record = _joined(folder, inside.files)
+        record = _usual(data, inside)
         options = options if record is None else replace(options, model=model_for(record), fresh=False)
     said: set[str] = set()
-    figures: dict[str, Any] = {"files": 0}
+    figures: dict[str, Any] = {"files": 0, **({} if shard is None else {"shard": str(shard)})}
+    if shard is not None and not options.force:
+        todo = [not all(is_there(out / name) for out in outs) for name in names]
+        if not all(todo):
+            talk.say(
+                f"{outs[0]}: {todo.count(False)} of {len(names)} files are already there (--force makes them anew)"
+            )
+        figures |= {"already_there": todo.count(False), "out": str(outs[0])}
+        files, names = list(compress(files, todo)), list(compress(names, todo))
     failed: list[str] = []
     with talk.track("files", len(names)) as bar:
-        for number, (file, name) in enumerate(zip(inside.files, names, strict=True), start=1):
+        for number, (file, name) in enumerate(zip(files, names, strict=True), start=1):
 
             def say_once(line: str, file: Path = file) -> None:
                 if line not in said:
@@ -56,7 +70,7 @@ def over_folder(
 
             places = [out / name for out in outs]
             for place in places:
-                place.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(place.parent)
             try:
                 found = one(file, places, options, Talk(say=say_once))
             except AekitError as error:
@@ -69,16 +83,26 @@ def over_folder(
             bar(number)
     if failed:
         others = f"the other {figures['files']} are written under {outs[0]}" if figures["files"] else "none is written"
-        raise AekitError(f"{folder}: {len(failed)} of {len(names)} files failed, {others}; the first: {failed[0]}")
+        raise AekitError(f"{data}: {len(failed)} of {len(names)} files failed, {others}; the first: {failed[0]}")
     return {**figures, "seconds": clock.seconds}
 
 
-def _check_places(folder: Path, names: list[Path], outs: list[Path], force: bool) -> None:
-    """Raises AekitError, before any work is done, where an output cannot be written, or would be read the next time."""
-    taken = [folder.resolve()]
+def _check_places(inside: Files, names: list[Path], outs: list[Path], force: bool) -> None:
+    """Raises AekitError, before any work is done, where an output cannot be written, or would be read the next time.
+
+    A pattern without ** does not look into folders: outputs may lie beside its files, in a folder of their own.
+    """
+    folder = inside.folder.resolve()
+    taken: list[Path] = []
     for out in outs:
+        for name in names:
+            if not force and is_there(out / name):
+                raise AekitError(f"{out / name}: exists already; name another folder, or overwrite it with --force")
+        if is_remote(out):
+            continue
         root = out.resolve()
-        if any(other in (root, *root.parents) for other in taken):
+        is_read = root == folder or (inside.is_deep and folder in root.parents)
+        if is_read or any(other in (root, *root.parents) for other in taken):
             raise AekitError(f"{out}: lies in the folder that is read, or in another output; name one outside it")
         for place in (out, *out.parents):
             if place.exists() and not place.is_dir():
@@ -86,36 +110,16 @@ def _check_places(folder: Path, names: list[Path], outs: list[Path], force: bool
         if not out.parent.is_dir():
             raise AekitError(f"{out}: the folder {out.parent} does not exist; make it first")
         taken.append(root)
-        for name in names:
-            if (out / name).exists() and not force:
-                raise AekitError(f"{out / name}: exists already; name another folder, or overwrite it with --force")
 
 
-def _joined(folder: Path, files: list[Path]) -> Record | None:
-    """The rows of files of one shape as one record, in memory only as they are read; None where none can be read."""
+def _usual(data: str, inside: Files) -> Record | None:
+    """The rows of the files that are alike, as one record, without labels; None where no file can be read."""
     records: list[Record] = []
-    for file in files:
-        try:
-            record = open_record(str(file))
-        except AekitError:
-            continue  # it is told when its turn comes
-        if not records or (record.sample_shape, record.dtype) == (records[0].sample_shape, records[0].dtype):
-            records.append(record)
-        if len(records) == FILES:
-            break
+    for file in inside.files[:FILES]:
+        with contextlib.suppress(AekitError):  # it is told when its turn comes
+            records.append(open_record(inside.address(file)))
     if len(records) < 2:
         return records[0] if records else None
-    ends = np.cumsum([len(record) for record in records])
-
-    def read(start: int, stop: int) -> Array:
-        parts = []
-        for record, end in zip(records, ends, strict=True):
-            first = int(end) - len(record)
-            if first < stop and start < end:
-                rows = record.read(max(start - first, 0), min(stop, int(end)) - first)
-                parts.append(record.to_samples(np.array(rows)))
-        return np.concatenate(parts)
-
-    first = records[0]
-    shape = (int(ends[-1]), *first.sample_shape)
-    return Record(str(folder), shape, first.dtype, read, first.kind, 1, sampling_rate=first.sampling_rate)
+    bare = [rows_of(record, 0, len(record)) for record in records]
+    first = usual(bare)
+    return joined(data, [record for record in bare if is_alike(first, record)])

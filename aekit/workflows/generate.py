@@ -101,8 +101,8 @@ def generate(
     out = out or "samples.png"
     path, as_folder = Path(out), _is_folder(out)
     common.check_outputs(options, words.data or "", path)
-    if words.latents is not None and path.exists() and path.samefile(words.latents):
-        raise AekitError(f"{path}: is the input itself; name another file with -o")
+    if words.latents is not None:
+        common.check_outputs(options, words.latents, path)
     record = None
     if words.data is None:
         trained, run = common.load_ready("generate", options, talk)

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 import aekit
-from aekit import checkpoint, formats, kernels, tables
+from aekit import checkpoint, formats, kernels, remote, tables
 from aekit.batches import choose_normalisation
 from aekit.datasets import DATASETS
 from aekit.errors import AekitError, UsageError
@@ -25,7 +26,7 @@ SHOWN = 2000
 
 def info(thing: str, labels: str | None = None, report: str | None = None, force: bool = False) -> dict[str, Any]:
     """What a model, a run folder, a data file or a named data set is; with `report`, a page of pictures of the data."""
-    place = Path(thing)
+    place, _ = formats.split_name(thing)
     is_run = place.is_dir() and any((place / name).exists() for name in (common.MODEL_FILE, common.CONFIG_FILE))
     if not is_run and not checkpoint.is_model(place):
         return _data(thing, labels, report, force)
@@ -70,7 +71,7 @@ def _data(thing: str, labels: str | None, report: str | None, force: bool) -> di
     samples, _, rows = common.some_rows(record, SHOWN)
     finite = samples[np.isfinite(samples).reshape(len(samples), -1).all(axis=1)]
     facts: dict[str, Any] = {
-        "data": thing,
+        "data": remote.without_query(thing),
         "rows": len(record),
         "read_as": "; ".join(record.notes) or None,
         "sample_shape": times(record.sample_shape),
@@ -99,7 +100,7 @@ def _data(thing: str, labels: str | None, report: str | None, force: bool) -> di
             samples, record.kind, record.labels, record.sampling_rate, record.columns, rows, len(record)
         )
         with whole(Path(report), force) as temporary:
-            temporary.write_text(reports.page(thing, facts, [section]))
+            temporary.write_text(reports.page(record.source, facts, [section]))
         facts["report"] = report
     return facts
 
@@ -136,6 +137,7 @@ def _normalisation(finite: np.ndarray[Any, Any], record: Record) -> str:
 
 def _next(thing: str, record: Record, has_gaps: bool) -> str:
     """What needs no model, for a file of unlabelled arrivals and no clean counterpart; else what to train."""
+    thing = shlex.quote(thing)
     fill = " --missing mean" if has_gaps and record.kind == "table" else ""
     if common.is_dataset(thing) or record.picks is not None or record.target is not None:
         return f"aekit train {common.suggest(record, 'score')} --data {thing}{fill}"

@@ -30,7 +30,7 @@ def merge(
     path = Path(out)
     if rule is not None:
         thresholds.parse_rule(rule)
-    job, parts = shards.whole_job(path)
+    job, parts = shards.whole_job(path, talk)
     if rule is not None and job.verb != "score":
         raise UsageError(f"--threshold: {out} is what {job.verb} gives, which no rule judges; leave the flag off")
     check_free(path, options.force)
@@ -97,7 +97,7 @@ def _merge_scores(
 
 def _named(job: Job, record: Record, flagged: NDArray[np.bool_], options: Options, talk: Talk) -> Array | None:
     """The columns of a table that have most in the score of each flagged row; None where the model is not there."""
-    if not Path(job.model).exists() or shards.checksum(Path(job.model)) != job.model_sha256:
+    if not _is_model(job):
         talk.say(f"warning: the model is not at hand ({job.model}): `columns`, what makes the scores, is left out")
         return None
     precision, batch_size, missing = (job.settings.get(name) for name in ("precision", "batch_size", "missing"))
@@ -107,6 +107,15 @@ def _named(job: Job, record: Record, flagged: NDArray[np.bool_], options: Option
     assert of_table is not None, "it is a table"
     record = common.as_model_takes(trained, record, missing, Talk())
     return contributions.named(trained, record, run, flagged, of_table)
+
+
+def _is_model(job: Job) -> bool:
+    """Whether the model is there, and the same as it was."""
+    try:
+        file = common.model_file(job.model)
+    except AekitError:
+        return False
+    return file.exists() and shards.checksum(file) == job.model_sha256
 
 
 def _rows(job: Job, parts: list[Path]) -> Iterator[Array]:

@@ -49,12 +49,12 @@ def score(
     options, talk, clock = options or Options(), talk or Talk(), Clock()
     thresholds.parse_rule(rule)
     alone = {"--map": error_map, "-o -": out == "-"}
-    part = None if shard is None else shards.asked(shard, data, options, alone)
-    inside = formats.files_in(Path(data))
+    part = None if shard is None else shards.asked(shard, options, alone)
+    inside = formats.files_in(data)
     if inside.files:
         if out == "-" or labels is not None or error_map is not None:
             raise AekitError(f"{data}: is a folder of files; leave --labels, --map and -o - off, or name one file")
-        return _score_folder(Path(data), inside, out, rule, normal, options, talk, pick_thresholds)
+        return _score_folder(data, inside, out, rule, normal, options, talk, pick_thresholds, part)
     record = common.open_input(data, labels)
     maps = None if error_map is None else Path(error_map)
 
@@ -117,36 +117,37 @@ def score(
         def compute(place: Path) -> None:
             judging.save(place, _part(part, trained, run, record, anomalous, is_own, talk))
 
-        return {**shards.write_part(job, part, path, compute, options, talk), "seconds": clock.seconds}
+        return {**shards.write_part(job, part, path, run, compute, options, talk), "seconds": clock.seconds}
     with together():
         figures = _score(trained, run, record, path, rule, anomalous, error_map, is_own, of_table, options, talk)
     return {**figures, "seconds": clock.seconds}
 
 
 def _score_folder(
-    folder: Path,
-    inside: formats.FolderFiles,
+    data: str,
+    inside: formats.Files,
     out: str | None,
     rule: str,
     normal: str | None,
     options: Options,
     talk: Talk,
     pick_thresholds: tuple[float, float, float],
+    shard: Shard | None,
 ) -> dict[str, Any]:
     if options.model is not None:
         common.check_serves(common.load_model(options.model), "score")
-    place = Path(out) if out is not None else Path(f"{folder.resolve().name}.scores")
+    place = Path(out) if out is not None else Path(f"{formats.name_of(data)}.scores")
 
     def model_for(record: Record) -> str:
         def learn() -> TrainedModel:
-            return own_input.learn(str(folder), record, None, options, talk)
+            return own_input.learn(data, record, None, options, talk)
 
-        return common.find_model(str(folder), record, "score", options, talk, learn)[0].source
+        return common.find_model(data, record, "score", options, talk, learn if shard is None else None)[0].source
 
     def one(file: Path, places: list[Path], options: Options, talk: Talk) -> dict[str, Any]:
-        return score(str(file), str(places[0]), rule, None, normal, None, options, talk, pick_thresholds)
+        return score(inside.address(file), str(places[0]), rule, None, normal, None, options, talk, pick_thresholds)
 
-    return over_folder(one, model_for, folder, inside, [place], ".csv", options, talk)
+    return over_folder(one, model_for, data, inside, [place], ".csv", options, talk, shard)
 
 
 def _score(

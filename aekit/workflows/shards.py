@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -22,8 +23,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 import aekit
+from aekit import remote
 from aekit.errors import AekitError, UsageError
-from aekit.formats import files_in
 from aekit.inference import Run, grain
 from aekit.records import Array, Record, rows_of
 from aekit.trained import TrainedModel
@@ -57,15 +58,13 @@ def parse_shard(text: str) -> Shard:
     return shard
 
 
-def asked(text: str, data: str, options: Options, others: Mapping[str, object]) -> Shard:
-    """The shard that is asked for; raises UsageError beside flags that take all rows, AekitError for a folder."""
+def asked(text: str, options: Options, others: Mapping[str, object]) -> Shard:
+    """The shard that is asked for; raises UsageError beside flags that take all rows."""
     shard = parse_shard(text)
     flags = {**others, "--report": options.report, "--fresh": options.fresh}
     for flag, value in flags.items():
         if value is not None and value is not False:
             raise UsageError(f"--shard: goes without {flag}, which takes all rows at once")
-    if files_in(Path(data)).files:
-        raise AekitError(f"{data}: is a folder of files, each of which is a job by itself; name one of them")
     return shard
 
 
@@ -75,7 +74,14 @@ def check_places(shard: Shard, record: Record, data: str, out: Path, options: Op
         raise AekitError(f"{record.source}: is a single row, which is not cut into parts; leave --shard off")
     if len(record) < shard.of:
         raise AekitError(f"{record.source}: has {len(record)} rows, too few for {shard.of} parts; ask for fewer")
+    check_local(out)
     common.check_outputs(replace(options, force=True), data, out)
+
+
+def check_local(out: Path) -> None:
+    """Raises AekitError for an output whose parts would lie in an object store."""
+    if remote.is_remote(out):
+        raise AekitError(f"{out}: parts lie in a folder that all machines see; name a place in one with -o")
 
 
 class Span(NamedTuple):
@@ -142,6 +148,7 @@ class Manifest:
     start: int
     stop: int
     sha256: str  # of the part
+    made_on: str = ""  # device and threads, on which the last bits depend
 
 
 def job_of(
@@ -185,7 +192,7 @@ def checksum(path: Path) -> str:
 
 
 def write_part(
-    job: Job, shard: Shard, out: Path, compute: Callable[[Path], None], options: Options, talk: Talk
+    job: Job, shard: Shard, out: Path, run: Run, compute: Callable[[Path], None], options: Options, talk: Talk
 ) -> dict[str, Any]:
     """The part that `compute` writes, whole or absent, and its manifest; a part that is there already stays.
 
@@ -200,7 +207,8 @@ def write_part(
     else:
         with _made(part.parent):
             compute(part)
-            value = {"job": asdict(job), "start": start, "stop": stop, "sha256": checksum(part)}
+            made_on = common.device_name(run.device.type)
+            value = {"job": asdict(job), "start": start, "stop": stop, "sha256": checksum(part), "made_on": made_on}
             common.write_json(manifest_of(part), value)
     return {"count": stop - start, "out": str(part), **figures, "state": "already there" if is_there else "written"}
 
@@ -250,7 +258,7 @@ def read_manifest(path: Path) -> Manifest | None:
     try:
         value = json.loads(path.read_text())
         job = Job(**{**value["job"], "shape": tuple(value["job"]["shape"])})
-        found = Manifest(job, value["start"], value["stop"], value["sha256"])
+        found = Manifest(job, value["start"], value["stop"], value["sha256"], str(value.get("made_on", "")))
         numbers = (job.format, job.of, job.rows, *job.shape, found.start, found.stop)
         is_sound = all(type(n) is int and n >= 0 for n in numbers) and 0 < job.of <= job.rows and job.verb in ENDINGS
         if not is_sound or np.dtype(job.dtype).hasobject or not isinstance(job.settings, dict):
@@ -265,7 +273,7 @@ def read_manifest(path: Path) -> Manifest | None:
 # --- all parts of a job -----------------------------------------------------------------------------------------------
 
 
-def whole_job(out: Path) -> tuple[Job, list[Path]]:
+def whole_job(out: Path, talk: Talk) -> tuple[Job, list[Path]]:
     """What the parts beside `out` are of, and the parts in the order of their rows.
 
     Raises AekitError, which names the shards to run again, unless every row is there exactly once and each part is
@@ -300,6 +308,10 @@ def whole_job(out: Path) -> tuple[Job, list[Path]]:
         elif checksum(part) != manifest.sha256:
             damaged.append(shard)
     _check_none(out, job, missing, damaged, strange)
+    made_on = sorted({manifest.made_on for manifest in sound})
+    if len(made_on) > 1:
+        told = " and ".join(where or "an unknown device" for where in made_on)
+        talk.say(f"warning: parts were made on {told}: their last bits may differ from those of one machine")
     return job, [part_of(out, job.verb, shard) for shard in shards]
 
 
@@ -314,10 +326,11 @@ def _check_none(out: Path, job: Job, missing: list[Shard], damaged: list[Shard],
     ]
     if told:
         force = " --force" if damaged or strange else ""
-        again = (missing + damaged + strange)[0]
+        first = (missing + damaged + strange)[0]
+        again = " ".join(["aekit", job.verb, shlex.quote(job.input), "-o", str(out), "--shard", str(first)])
         raise AekitError(
-            f"{out}: {', '.join(told)}; run again, with the flags of the others: aekit {job.verb} {job.input} -o {out} "
-            f"--shard {again}{force}{' and so on' if len(missing + damaged + strange) > 1 else ''}"
+            f"{out}: {', '.join(told)}; run again, with the flags of the others: {again}{force}"
+            f"{' and so on' if len(missing + damaged + strange) > 1 else ''}"
         )
 
 

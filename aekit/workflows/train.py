@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from aekit import checkpoint, ranks, recipes
+from aekit import checkpoint, ranks, recipes, remote
 from aekit.corruptions import Corruption, Records, parse_corruption
 from aekit.errors import AekitError, RankError, UsageError
 from aekit.files import check_free, whole
@@ -83,9 +83,12 @@ def train(
     if resume is not None:
         if recipe or data or options or out or config:
             raise UsageError("--resume continues a run as it was configured: give it alone")
+        if remote.is_remote(resume):
+            raise AekitError(f"{resume}: a run that goes on lies on this machine; copy its folder here")
         config = str(Path(resume) / CONFIG_FILE)
     if config is not None:
-        given = train_options.read_config(Path(config) / CONFIG_FILE if Path(config).is_dir() else Path(config))
+        place = Path(remote.fetched(config))
+        given = train_options.read_config(place / CONFIG_FILE if place.is_dir() else place)
         recipe, data = recipe or given["recipe"], data or given["data"]
         if "epochs" in options:
             given["options"].pop("steps", None)  # which would beat them
@@ -164,7 +167,7 @@ def train(
         missing=parts.missing,
         windowed=parts.windowed,
         precision=settings.precision,
-        data=data,
+        data=remote.without_query(data),
         fingerprint=parts.fingerprint,
         own_input=record is not None or getattr(network, "own_input", False),
     )
@@ -277,6 +280,8 @@ def _new_run(recipe: str, data: str, out: str | None, force: bool) -> Path:
 
 def _made(recipe: str, data: str, out: str | None, force: bool) -> Path:
     run = Path(out) if out is not None else common.next_run(recipe, data)
+    if remote.is_remote(run):
+        raise AekitError(f"{run}: a run is a folder of this machine; copy it to the object store when it is done")
     if run.parent == common.RUNS:
         common.RUNS.mkdir(exist_ok=True)
     force = force or (run.is_dir() and not any(run.iterdir()))  # an empty folder is as good as none

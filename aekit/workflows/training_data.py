@@ -1,7 +1,6 @@
 """The data of a training run: opened, checked, cut into windows, normalised and split."""
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +13,7 @@ from torch import nn
 from aekit import tables
 from aekit.batches import Normalisation, Rows, Survey, choose_normalisation, chunks, read_all, to_rows
 from aekit.errors import AekitError, UsageError
+from aekit.formats import exists
 from aekit.inference import Seen
 from aekit.recipes import Recipe
 from aekit.records import Record, select, times
@@ -142,7 +142,7 @@ def open_parts(
 
     outside = None
     if _is_file(options.get("val")):
-        if any(name is not None and os.path.exists(str(name)) for name in (labels, target)):
+        if any(name is not None and exists(str(name)) for name in (labels, target)):
             raise AekitError(f"{options['val']}: with labels or targets in files of their own give --val as a share")
         outside = common.open_part(str(options["val"]), "train", labels, target)
     buffer = buffer_of(record, options, where, talk) if given is None and recipe.points is None else 0
