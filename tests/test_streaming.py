@@ -1,5 +1,6 @@
 """Training on rows that memory does not hold: every row once an epoch, whatever buffer, file, processes or fault."""
 
+import os
 import subprocess
 import sys
 import time
@@ -318,7 +319,8 @@ def test_a_killed_run_goes_on_in_its_epoch(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", waves(40_000))
     words = (*WORDS, "--epochs", "2", "--set", "buffer=2000")
     one = result(tmp_path, *words, "--out", "one")
-    killed = subprocess.Popen([sys.executable, "-m", "aekit", *words, "--out", "two"], cwd=tmp_path)
+    env = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    killed = subprocess.Popen([sys.executable, "-m", "aekit", *words, "--out", "two"], cwd=tmp_path, env=env)
     while not (tmp_path / "two" / "resume.safetensors").exists():
         assert killed.poll() is None
         time.sleep(0.05)
