@@ -157,34 +157,36 @@ def again(folder: Path, command: Command, reference: Path) -> bool:
     return all((folder / name).exists() and is_same(folder / name, reference / name) for name in command.outputs)
 
 
-Fault = Callable[[Path, Command, Undisturbed, np.random.Generator], bool]  # whether it ended as it should
+Fault = Callable[[Path, Command, Undisturbed, np.random.Generator], str]  # what is wrong with its end, "" for nothing
 
 
 def stopped(by: signal.Signals) -> Fault:
-    def fault(folder: Path, command: Command, undisturbed: Undisturbed, rng: np.random.Generator) -> bool:
+    def fault(folder: Path, command: Command, undisturbed: Undisturbed, rng: np.random.Generator) -> str:
         pid = run(folder, command.words)
         time.sleep(rng.uniform(0, 1.1 * undisturbed.seconds))
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, by)
         code = ended(pid)
         if by == signal.SIGKILL:
-            return code in (0, -9)
-        return code in (0, 130, -2) and is_tidy(folder)
+            return "" if code in (0, -9) else f"exit code {code}"
+        return wrong(folder, code, (0, 130, -2))
 
     return fault
 
 
-def is_tidy(folder: Path) -> bool:
-    return not [path for path in folder.rglob(".*") if path.is_file()] and "Traceback" not in told(folder)
+def wrong(folder: Path, code: int, allowed: tuple[int, ...]) -> str:
+    left = [str(path.relative_to(folder)) for path in folder.rglob(".*") if path.is_file()]
+    is_right = code in allowed and not left and "Traceback" not in told(folder)
+    return "" if is_right else f"exit code {code}, left {left}, told {told(folder)[-300:]}"
 
 
-def full_disk(folder: Path, command: Command, undisturbed: Undisturbed, rng: np.random.Generator) -> bool:
+def full_disk(folder: Path, command: Command, undisturbed: Undisturbed, rng: np.random.Generator) -> str:
     room = int(rng.integers(0, max((undisturbed.folder / name).stat().st_size for name in command.outputs)))
     if "--engine" in command.words:
         code = on_small_disk(folder, command, room)
     else:
         code = ended(run(folder, command.words, most=room))
-    return code in (0, 1) and is_tidy(folder)
+    return wrong(folder, code, (0, 1))
 
 
 def on_small_disk(folder: Path, command: Command, room: int) -> int:
@@ -198,11 +200,11 @@ def on_small_disk(folder: Path, command: Command, room: int) -> int:
         code = ended(run(disk, command.words))
         shutil.copytree(disk, folder, dirs_exist_ok=True)
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)  # workers of Ray may take a moment to end
     return code
 
 
-def input_removed(folder: Path, command: Command, undisturbed: Undisturbed, rng: np.random.Generator) -> bool:
+def input_removed(folder: Path, command: Command, undisturbed: Undisturbed, rng: np.random.Generator) -> str:
     path = folder / command.inputs[0]
     kept = path.read_bytes()
     pid = run(folder, command.words)
@@ -210,16 +212,16 @@ def input_removed(folder: Path, command: Command, undisturbed: Undisturbed, rng:
     path.unlink()
     code = ended(pid)
     path.write_bytes(kept)
-    return code in (0, 1) and is_tidy(folder)
+    return wrong(folder, code, (0, 1))
 
 
-def truncated(folder: Path, command: Command, undisturbed: Undisturbed, rng: np.random.Generator) -> bool:
+def truncated(folder: Path, command: Command, undisturbed: Undisturbed, rng: np.random.Generator) -> str:
     path = folder / str(rng.choice(command.inputs))
     kept = path.read_bytes()
     path.write_bytes(kept[: int(rng.integers(0, len(kept)))])
     code = ended(run(folder, command.words))
     path.write_bytes(kept)
-    return code == 1 and is_tidy(folder) and bool(told(folder).strip())
+    return wrong(folder, code, (1,)) or ("" if told(folder).strip() else "nothing told")
 
 
 FAULTS: dict[str, Fault] = {
@@ -240,11 +242,11 @@ def tried(name: str, command: Command, times: int, seeds: Path, place: Path) -> 
     rng = np.random.default_rng([sum(map(ord, name)), sum(map(ord, command.name))])
     for _ in range(times):
         folder = prepared(seeds, place)
-        is_right = FAULTS[name](folder, command, undisturbed, rng)
+        fault = FAULTS[name](folder, command, undisturbed, rng)
         found[state(folder, command, undisturbed.folder)] += 1
-        found["wrong end"] += not is_right
-        if not is_right:
-            print(f"{name}, {command.name}: {told(folder)[-300:]}", file=sys.stderr)
+        found["wrong end"] += fault != ""
+        if fault:
+            print(f"{name}, {command.name}: {fault}", file=sys.stderr)
         found["again"] += again(folder, command, undisturbed.folder)
         shutil.rmtree(folder)
     line: dict[str, object] = {"fault": name, "command": command.name, "times": times}
