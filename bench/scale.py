@@ -3,18 +3,20 @@
     python bench/scale.py               # 10,000 to 1,000,000 rows of 140 points; ten minutes on one core
     python bench/scale.py --most 10000000
     python bench/scale.py ray           # 2,000,000 rows by one process, by Ray, and by Ray with a worker killed
+    python bench/scale.py merge         # memory of the merge of scores, of 10,000 rows and of 5,000,000
 
 Rows are copies of ECG5000's with noise, as .npy of float32. `seconds a row` and `seconds to start` are those of the
 straight line through the smallest and the largest number of rows. Shards: the same rows as two jobs, one after the
 other, and their merge. Without a model: `score` learns from the file first. Ray takes all cores of the machine, a
-worker for each, and four shards a worker; the killed one gets SIGKILL when half of the parts are there. Rows of other
-data stay in the table.
+worker for each, and four shards a worker; the killed one gets SIGKILL when half of the parts are there. The merge alone
+gets parts of 10,000 rows, repeated. Rows of other data stay in the table.
 """
 
 import argparse
 import contextlib
 import csv
 import hashlib
+import json
 import os
 import re
 import signal
@@ -30,7 +32,7 @@ from common import RESULTS, Row, row, rows_of
 from numpy.lib.format import open_memmap
 
 LEAST, MOST = 10_000, 1_000_000
-OF_RAY = 2_000_000
+OF_RAY, OF_MERGE = 2_000_000, 5_000_000
 EACH = 4  # shards of a worker
 EPOCHS = 1
 VERBS = {"denoise": "o.npy", "score": "o.csv", "embed": "z.npy"}
@@ -167,6 +169,34 @@ def beside_ray(folder: Path, count: int, rows: list[Row]) -> None:
         assert (folder / "ray.csv").read_bytes() == (folder / "one.csv").read_bytes(), "the same bytes"
 
 
+def merge_alone(folder: Path, rows: list[Row]) -> None:
+    write_rows(folder / "x.npy", LEAST)
+    for number in (1, 2):
+        run(folder, "score", "x.npy", "--model", "model", "-o", "s.csv", "--shard", f"{number}/2")
+    seconds, least = run(folder, "merge", "s.csv")
+    for number in (1, 2):
+        repeat(folder / f"s.csv.parts/{number}-of-2.npz", OF_MERGE)
+    seconds, peak = run(folder, "merge", "s.csv", "--force")
+    what = f"{OF_MERGE:,} scores"
+    rows.append(row(what, "merge", "seconds", seconds))
+    rows.append(row(what, "merge", "peak memory, GiB", peak))
+    rows.append(row(what, "merge", "bytes a row", (peak - least) * 2**30 / (OF_MERGE - LEAST), note="above 10,000"))
+
+
+def repeat(part: Path, count: int) -> None:
+    """Makes a part of LEAST rows, cut in two, one of `count`."""
+    manifest = json.loads(part.with_suffix(".json").read_text())
+    times = count // LEAST
+    start, stop = manifest["start"] * times, manifest["stop"] * times
+    with np.load(part) as file:
+        values = dict(file)
+    values |= {"score": np.tile(values["score"], times), "column row": np.arange(start, stop)}
+    np.savez(part, **values)  # type: ignore[arg-type]
+    manifest |= {"start": start, "stop": stop, "sha256": hashlib.sha256(part.read_bytes()).hexdigest()}
+    manifest["job"] |= {"rows": count, "shape": [count]}
+    part.with_suffix(".json").write_text(json.dumps(manifest))
+
+
 def checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
@@ -184,7 +214,7 @@ def keep(rows: list[Row]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["verbs", "ray"], default="verbs")
+    parser.add_argument("what", nargs="?", choices=["verbs", "ray", "merge"], default="verbs")
     parser.add_argument("--most", type=int, default=MOST, metavar="ROWS")
     asked = parser.parse_args()
     most = asked.most
@@ -195,8 +225,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run(folder, "train", RECIPE, "--data", "ecg5000", "--epochs", "5", "-o", "model")
-        if asked.what == "ray":
-            beside_ray(folder, OF_RAY, rows)
+        if asked.what != "verbs":
+            beside_ray(folder, OF_RAY, rows) if asked.what == "ray" else merge_alone(folder, rows)
             keep(rows)
             return
         without_a_model(folder, rows)
