@@ -150,7 +150,7 @@ def p_values(scores: ArrayLike, calibration: ArrayLike, tail: Tail | None = None
     values, rows = _checked(scores, "scores"), np.sort(_checked(calibration, "calibration"))
     if not len(rows):
         raise ValueError("p-values need calibration rows")
-    p: Floats = 1.0 + len(rows) - np.searchsorted(rows, values, side="left")
+    p: Floats = np.subtract(1.0 + len(rows), np.searchsorted(rows, values, side="left"))
     p /= len(rows) + 1
     if tail is not None:
         beyond = values > tail.start
