@@ -150,7 +150,8 @@ def p_values(scores: ArrayLike, calibration: ArrayLike, tail: Tail | None = None
     values, rows = _checked(scores, "scores"), np.sort(_checked(calibration, "calibration"))
     if not len(rows):
         raise ValueError("p-values need calibration rows")
-    p = (1.0 + len(rows) - np.searchsorted(rows, values, side="left")) / (len(rows) + 1)
+    p: Floats = np.subtract(1.0 + len(rows), np.searchsorted(rows, values, side="left"))
+    p /= len(rows) + 1
     if tail is not None:
         beyond = values > tail.start
         p[beyond] = tail.p_at(values[beyond])
@@ -350,12 +351,12 @@ def _auto(scores: Floats, calibration: Floats, rule: Rule) -> Verdict:
     if tail is not None:
         few = f"{_rows(calibration)} do not show {SMALLEST_SHARE:.0%} of anomalies among {len(scores)} samples"
         notes.append(f"{few}: p is extrapolated by a Pareto tail, approximate")
-    shift = _shift(p, len(calibration))
+    levels, counts = np.unique(p, return_counts=True)
+    shift = _shift(levels, counts, len(calibration))
     if shift >= LARGEST_SHIFT:
         notes.append("the bulk of the scores lies far above the calibration: the data is unlike the calibration rows")
     elif shift >= TOLD_SHIFT:
         notes.append(f"the bulk of the scores lies {shift:.1f} deviations above the calibration, which is allowed for")
-    levels, counts = np.unique(p, return_counts=True)
     p_null = special.ndtr(special.ndtri(levels) + shift)
     found = np.cumsum(counts)
     share_null = min(1.0, (counts[p_null > 0.5].sum() + 1) / (0.5 * len(p)))  # Storey 2002, lambda = 1/2
@@ -377,16 +378,18 @@ def _no_accident(found: NDArray[np.integer] | Floats, p: Floats, samples: int, r
     return np.asarray(special.gammainc(found, samples * at_most) <= DOUBT)  # P(Poisson >= found)
 
 
-def _shift(p: Floats, rows: int) -> float:
+def _shift(levels: Floats, counts: NDArray[np.integer], rows: int) -> float:
     """How far the null lies above the calibration, in normal scores, >= 0: maximum likelihood from the bulk.
 
     Below its end the normal scores of normal samples follow a truncated normal (Efron 2004, section 4); its mean is all
-    that the likelihood needs. Never negative, so that the correction can only spare samples.
+    that the likelihood needs. Never negative, so that the correction can only spare samples. `levels` are the p-values
+    in their order, each once, `counts` how many samples have it.
     """
-    ordered = np.sort(p)  # so that the order of the samples changes no rounding
-    z = -special.ndtri(np.clip(ordered - 0.5 / (rows + 1), 1e-300, 1 - 1e-15))
-    end = max(BULK_END, float(np.quantile(z, 0.4)))
-    bulk = z[z <= end]
+    z, counts = -special.ndtri(np.clip(levels - 0.5 / (rows + 1), 1e-300, 1 - 1e-15))[::-1], counts[::-1]
+    behind = np.cumsum(counts)
+    places = np.column_stack([behind - counts, behind - 1]).ravel()  # the first and the last sample of each level
+    end = max(BULK_END, float(np.interp(0.4 * (behind[-1] - 1), places, np.repeat(z, 2))))  # or the 0.4 quantile
+    bulk = z <= end
     shifts = np.linspace(0, LARGEST_SHIFT, 101)
-    likelihood = bulk.mean() * shifts - shifts**2 / 2 - special.log_ndtr(end - shifts)
+    likelihood = np.average(z[bulk], weights=counts[bulk]) * shifts - shifts**2 / 2 - special.log_ndtr(end - shifts)
     return float(shifts[np.argmax(likelihood)])

@@ -1,13 +1,15 @@
-"""What is left when the ground is pulled from under a verb -> results/faults.csv; a quarter of an hour on one core.
+"""What is left when the ground is pulled from under a verb -> results/faults.csv; an hour and a half on one core.
 
     python bench/faults.py                     # everything
-    python bench/faults.py killed --times 5    # one kind of fault, fewer times
+    python bench/faults.py killed --times 5 --only train merge    # a part of it, fewer times; the other rows stay
 
 Each verb runs in a process of its own, forked from this one. Killed and Ctrl-C: at a moment drawn from the time that
-the verb takes and a tenth more. Full disk: no file may grow beyond a size drawn up to that of the largest output.
-Input removed: at such a moment. Truncated: the input, or the model, to a length drawn from its own. Afterwards each
-output is whole, the same bytes as undisturbed but for reports, or absent; then the same words are said again (with
---force, or --resume where a run had begun) and must give all outputs, of training the same weights bit for bit.
+the verb takes and a tenth more. Full disk: no file may grow beyond a size drawn up to that of the largest output; for
+Ray, whose memory is a file too, a small tmpfs instead (which root alone may mount). Input removed: at such a moment.
+Truncated: an input, or the model, to a length drawn from its own. Afterwards each output is whole, the same bytes as
+undisturbed but for reports, or absent; then the same words are said again and must give all outputs, of training the
+same weights bit for bit: with --force where outputs may be there, with --resume where a run had begun, and parts and
+Ray as before, since they go on with what is there.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +27,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +39,8 @@ from aekit.cli import main as program
 TIMES = 50
 TRAIN = ("train", "conv1d", "--data", "x.npy", "--epochs", "6", "--batch-size", "32", "-o", "run")
 MODEL = ("--model", "model")
+MODEL_FILES = ("model/model.safetensors",)
+PART = ("score", "x.npy", *MODEL, "-o")
 
 
 @dataclass(frozen=True)
@@ -44,10 +50,12 @@ class Command:
     name: str
     words: tuple[str, ...]
     outputs: tuple[str, ...]
+    inputs: tuple[str, ...] = ("x.npy", "model/model.safetensors")
+    most: int = TIMES  # times, of what is slow to start
 
 
 COMMANDS = (
-    Command("train", TRAIN, ("run/model.safetensors", "run/report.html")),
+    Command("train", TRAIN, ("run/model.safetensors", "run/report.html"), ("x.npy",)),
     Command("denoise", ("denoise", "x.npy", *MODEL, "-o", "o.npy", "--report", "r.html"), ("o.npy", "r.html")),
     Command(
         "score",
@@ -55,9 +63,18 @@ COMMANDS = (
         ("o.csv", "m.npy", "r.html"),
     ),
     Command("embed", ("embed", "x.npy", *MODEL, "-o", "o.npy", "--maps", "pca"), ("o.npy", "o.png")),
-    Command("generate", ("generate", *MODEL, "-n", "500", "-o", "o.npy"), ("o.npy",)),
-    Command("score without a model", ("score", "x.npy", "-o", "o.csv"), ("o.csv",)),
+    Command("generate", ("generate", *MODEL, "-n", "500", "-o", "o.npy"), ("o.npy",), MODEL_FILES),
+    Command("score without a model", ("score", "x.npy", "-o", "o.csv"), ("o.csv",), ("x.npy",)),
+    Command("score, a part", (*PART, "o.csv", "--shard", "1/2"), ("o.csv.parts/1-of-2.npz", "o.csv.parts/1-of-2.json")),
+    Command("merge", ("merge", "p.csv"), ("p.csv",), ("p.csv.parts/1-of-2.npz", "p.csv.parts/2-of-2.json")),
+    Command("score by Ray", (*PART, "o.csv", "--engine", "ray"), ("o.csv",), most=8),
 )
+GOES_ON = ("--shard", "--engine")  # with what is there already
+
+
+class Undisturbed(NamedTuple):
+    folder: Path
+    seconds: float
 
 
 def run(folder: Path, words: tuple[str, ...], most: int | None = None) -> int:
@@ -111,11 +128,7 @@ def is_same(path: Path, reference: Path) -> bool:
 
 
 def prepared(seed_folder: Path, parent: Path) -> Path:
-    folder = Path(tempfile.mkdtemp(dir=parent))
-    for name in ("x.npy", "model"):
-        source = seed_folder / name
-        shutil.copytree(source, folder / name) if source.is_dir() else shutil.copy(source, folder / name)
-    return folder
+    return Path(shutil.copytree(seed_folder, tempfile.mkdtemp(dir=parent), dirs_exist_ok=True))
 
 
 def state(folder: Path, command: Command, reference: Path) -> str:
@@ -137,61 +150,78 @@ def again(folder: Path, command: Command, reference: Path) -> bool:
     words = (*command.words, "--force")
     if command.name == "train" and (folder / "run" / "config.json").exists():
         words = ("train", "--resume", "run")
+    elif any(flag in command.words for flag in GOES_ON) and not (folder / "o.csv").exists():
+        words = command.words
     if ended(run(folder, words)) != 0:
         return False
     return all((folder / name).exists() and is_same(folder / name, reference / name) for name in command.outputs)
 
 
-Fault = Callable[
-    [Path, Command, float, np.random.Generator], tuple[int, bool]
-]  # exit code, whether it was as it should
+Fault = Callable[[Path, Command, Undisturbed, np.random.Generator], str]  # what is wrong with its end, "" for nothing
 
 
 def stopped(by: signal.Signals) -> Fault:
-    def fault(folder: Path, command: Command, seconds: float, rng: np.random.Generator) -> tuple[int, bool]:
+    def fault(folder: Path, command: Command, undisturbed: Undisturbed, rng: np.random.Generator) -> str:
         pid = run(folder, command.words)
-        time.sleep(rng.uniform(0, 1.1 * seconds))
+        time.sleep(rng.uniform(0, 1.1 * undisturbed.seconds))
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, by)
         code = ended(pid)
         if by == signal.SIGKILL:
-            return code, code in (0, -9)
-        left = [path for path in folder.rglob(".*") if path.is_file()]
-        return code, code in (0, 130, -2) and not left and "Traceback" not in told(folder)
+            return "" if code in (0, -9) else f"exit code {code}"
+        return wrong(folder, code, (0, 130, -2))
 
     return fault
 
 
-def full_disk(folder: Path, command: Command, seconds: float, rng: np.random.Generator) -> tuple[int, bool]:
-    largest = 200_000 if command.name == "train" else 120_000
-    code = ended(run(folder, command.words, most=int(rng.integers(0, largest))))
-    left = [path for path in folder.rglob(".*") if path.is_file()]
-    return code, code in (0, 1) and not left and "Traceback" not in told(folder)
+def wrong(folder: Path, code: int, allowed: tuple[int, ...]) -> str:
+    left = [str(path.relative_to(folder)) for path in folder.rglob(".*") if path.is_file()]
+    is_right = code in allowed and not left and "Traceback" not in told(folder)
+    return "" if is_right else f"exit code {code}, left {left}, told {told(folder)[-300:]}"
 
 
-def input_removed(folder: Path, command: Command, seconds: float, rng: np.random.Generator) -> tuple[int, bool]:
-    kept = (folder / "x.npy").read_bytes()
+def full_disk(folder: Path, command: Command, undisturbed: Undisturbed, rng: np.random.Generator) -> str:
+    room = int(rng.integers(0, max((undisturbed.folder / name).stat().st_size for name in command.outputs)))
+    if "--engine" in command.words:
+        code = on_small_disk(folder, command, room)
+    else:
+        code = ended(run(folder, command.words, most=room))
+    return wrong(folder, code, (0, 1))
+
+
+def on_small_disk(folder: Path, command: Command, room: int) -> int:
+    """Runs where that many bytes are free beside the inputs; what is left then lies in the folder."""
+    disk = folder.with_name(f"{folder.name}-disk")
+    disk.mkdir()
+    size = sum(path.stat().st_blocks * 512 for path in folder.rglob("*")) + room
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], check=True)
+    try:
+        shutil.copytree(folder, disk, dirs_exist_ok=True)
+        code = ended(run(disk, command.words))
+        shutil.copytree(disk, folder, dirs_exist_ok=True)
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)  # workers of Ray may take a moment to end
+    return code
+
+
+def input_removed(folder: Path, command: Command, undisturbed: Undisturbed, rng: np.random.Generator) -> str:
+    path = folder / command.inputs[0]
+    kept = path.read_bytes()
     pid = run(folder, command.words)
-    time.sleep(rng.uniform(0, seconds))
-    (folder / "x.npy").unlink()
+    time.sleep(rng.uniform(0, undisturbed.seconds))
+    path.unlink()
     code = ended(pid)
-    (folder / "x.npy").write_bytes(kept)
-    return code, code in (0, 1) and "Traceback" not in told(folder)
+    path.write_bytes(kept)
+    return wrong(folder, code, (0, 1))
 
 
-def truncated(folder: Path, command: Command, seconds: float, rng: np.random.Generator) -> tuple[int, bool]:
-    names = ["x.npy", "model/model.safetensors"]
-    if command.name in ("train", "score without a model"):
-        names = names[:1]
-    if command.name == "generate":
-        names = names[1:]
-    path = folder / str(rng.choice(names))
+def truncated(folder: Path, command: Command, undisturbed: Undisturbed, rng: np.random.Generator) -> str:
+    path = folder / str(rng.choice(command.inputs))
     kept = path.read_bytes()
     path.write_bytes(kept[: int(rng.integers(0, len(kept)))])
     code = ended(run(folder, command.words))
-    one_line = len(told(folder).strip().splitlines()) >= 1 and "Traceback" not in told(folder)
     path.write_bytes(kept)
-    return code, code == 1 and one_line
+    return wrong(folder, code, (1,)) or ("" if told(folder).strip() else "nothing told")
 
 
 FAULTS: dict[str, Fault] = {
@@ -204,33 +234,49 @@ FAULTS: dict[str, Fault] = {
 
 
 def tried(name: str, command: Command, times: int, seeds: Path, place: Path) -> dict[str, object]:
-    reference = prepared(seeds, place)
+    folder = prepared(seeds, place)
     started = time.perf_counter()
-    assert ended(run(reference, command.words)) == 0, told(reference)
-    seconds = time.perf_counter() - started
+    assert ended(run(folder, command.words)) == 0, told(folder)
+    undisturbed = Undisturbed(folder, time.perf_counter() - started)
     found: Counter[str] = Counter()
     rng = np.random.default_rng([sum(map(ord, name)), sum(map(ord, command.name))])
     for _ in range(times):
         folder = prepared(seeds, place)
-        _, is_right = FAULTS[name](folder, command, seconds, rng)
-        found[state(folder, command, reference)] += 1
-        found["wrong end"] += not is_right
-        if not is_right:
-            print(f"{name}, {command.name}: {told(folder)[-300:]}", file=sys.stderr)
-        found["again"] += again(folder, command, reference)
+        fault = FAULTS[name](folder, command, undisturbed, rng)
+        found[state(folder, command, undisturbed.folder)] += 1
+        found["wrong end"] += fault != ""
+        if fault:
+            print(f"{name}, {command.name}: {fault}", file=sys.stderr)
+        found["again"] += again(folder, command, undisturbed.folder)
         shutil.rmtree(folder)
-    line = {"fault": name, "command": command.name, "times": times}
+    line: dict[str, object] = {"fault": name, "command": command.name, "times": times}
     columns = ("whole", "some", "absent", "resumable", "BROKEN", "wrong end", "again")
     line |= {column.lower(): found[column] for column in columns}
-    line["seconds"] = f"{seconds:.2f}"
+    line["seconds"] = f"{undisturbed.seconds:.2f}"
     print(", ".join(f"{key} {value}" for key, value in line.items()), flush=True)
     return line
+
+
+def keep(line: dict[str, object], path: Path) -> None:
+    """In place of the one of the same fault and command, in the order of both."""
+    old: list[dict[str, object]] = []
+    if path.exists():
+        with path.open(newline="") as file:
+            old = list(csv.DictReader(file))
+    lines = {(row["fault"], row["command"]): row for row in [*old, line]}
+    with path.open("w", newline="") as out:
+        writer = csv.DictWriter(out, list(line))
+        writer.writeheader()
+        writer.writerows(
+            lines[name, command.name] for name in FAULTS for command in COMMANDS if (name, command.name) in lines
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("faults", nargs="*", choices=[*FAULTS, []], help="some of them; else all")
     parser.add_argument("--times", type=int, default=TIMES)
+    parser.add_argument("--only", nargs="+", choices=[command.name for command in COMMANDS], help="commands; else all")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -242,20 +288,14 @@ def main() -> None:
         np.save(seeds / "x.npy", (waves + 0.05 * rng.normal(size=waves.shape)).astype(np.float32))
         assert ended(run(seeds, TRAIN)) == 0, told(seeds)
         (seeds / "run").rename(seeds / "model")
-        lines = [
-            tried(name, command, asked.times, seeds, Path(folder))
-            for name in asked.faults or FAULTS
-            for command in COMMANDS
-        ]
-    path = RESULTS / "faults.csv"
-    if path.exists():
-        new = {(line["fault"], line["command"]) for line in lines}
-        with path.open(newline="") as file:
-            lines = [old for old in csv.DictReader(file) if (old["fault"], old["command"]) not in new] + lines
-    with path.open("w", newline="") as out:
-        writer = csv.DictWriter(out, list(lines[0]))
-        writer.writeheader()
-        writer.writerows(lines)
+        for number in (1, 2):
+            assert ended(run(seeds, (*PART, "p.csv", "--shard", f"{number}/2"))) == 0, told(seeds)
+        (seeds / "told").unlink()
+        for name in asked.faults or FAULTS:
+            for command in COMMANDS:
+                if asked.only is None or command.name in asked.only:
+                    line = tried(name, command, min(asked.times, command.most), seeds, Path(folder))
+                    keep(line, RESULTS / "faults.csv")
 
 
 if __name__ == "__main__":

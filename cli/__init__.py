@@ -58,6 +58,8 @@ def main() -> None:
         signal.signal(signal.SIGINT, stop)
     try:
         app()
+    except SystemExit as stopped:
+        sys.exit(130 if is_stopped and stopped.code else stopped.code)  # a library's fault while it was stopped
     except AekitError as error:
         if is_stopped:  # a library took Ctrl-C for a fault of what it was reading
             sys.exit(130)

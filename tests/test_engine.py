@@ -77,6 +77,9 @@ def killed_one(killer: list[int]) -> bool:
 def test_what_a_worker_raises_is_told_in_a_line(place: Path) -> None:
     aekit(place, "embed", "x.npy", "--model", "model", "-o", "z.npy", "--shard", "1/8")
     np.save(place / "y.npy", waves(600, seed=5))
+    (place / "z.npy.parts" / ".2-of-8.npy.0123abcd.npy").write_bytes(b"of a worker that was killed while it wrote")
     done = aekit(place, "embed", "y.npy", "--model", "model", "-o", "z.npy", "--engine", "ray", "--quiet", code=1)
     assert len(done.stderr.strip().splitlines()) == 1
     assert "another input" in done.stderr
+    assert not list((place / "z.npy.parts").glob(".*"))
+    assert (place / "z.npy.parts" / "1-of-8.npy").exists()

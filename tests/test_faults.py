@@ -1,5 +1,7 @@
 """Faults, in every verb that they concern: one line that says what to do, exit 1, nothing written, nothing lost."""
 
+import contextlib
+import errno
 import json
 import os
 import resource
@@ -277,6 +279,22 @@ def test_ctrl_c_at_the_last_moment_leaves_the_old_outputs(
         patch.setattr(os, "replace", interrupted)
         aekit(place, *writing(verb, model), "--force", code=130)
     assert contents(place) == before
+
+
+def test_ctrl_c_that_breaks_a_pipe_of_a_library_is_ctrl_c_still(
+    model: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(os, "access", broken)
+    try:
+        aekit(place, *writing("score", model), code=130)
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 @pytest.mark.parametrize("verb", ["denoise", "score", *(pytest.param(v, marks=pytest.mark.slow) for v in USING[2:])])

@@ -140,6 +140,33 @@ def test_faults_are_told_in_a_line(tmp_path: Path) -> None:
     assert "bytes each" in fault(large)
 
 
+def declare(path: Path, name: str, shape: list[int]) -> None:
+    """Says in the metadata that an array has another shape."""
+    metadata = json.loads((path / name / "zarr.json").read_text())
+    (path / name / "zarr.json").write_text(json.dumps(metadata | {"shape": shape}))
+
+
+def test_no_more_is_taken_than_the_chunks_that_are_there_can_hold(tmp_path: Path) -> None:
+    """A billion labels of numbers or of text, and rows of petabytes, of which a few chunks are there."""
+    for i, labels in enumerate((np.arange(4), np.array(["a", "b", "a", "b"]))):
+        path = save(tmp_path / f"{i}.zarr", {"x": numbers((4, 9)), "labels": labels})
+        declare(path, "x", [10**9, 9])
+        declare(path, "labels", [10**9])
+        assert "labels: shape (1000000000,) is declared" in fault(path)
+    for name, how in (("wide", {}), ("shards", {"shards": (4, 9)})):
+        path = save(tmp_path / f"{name}.zarr", {"x": numbers((4, 9))}, chunks=(2, 9), **how)
+        declare(path, "x", [4, 9 * 10**14])
+        assert "is declared" in fault(path)
+
+
+def test_rows_of_which_chunks_are_not_there_are_the_fill_value(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.zarr", {"x": np.ones((4, 9), np.float32)}, chunks=(2, 9))
+    declare(path, "x", [10**9, 9])
+    record = open_record(path)
+    np.testing.assert_array_equal(record.read(2, 6), np.repeat([[1], [1], [0], [0]], 9, axis=1))
+    np.testing.assert_array_equal(record.read(10**9 - 1, 10**9), np.zeros((1, 9)))
+
+
 def test_a_store_is_replaced_with_force_and_other_folders_never(tmp_path: Path) -> None:
     np.save(tmp_path / "traces.npy", waves(40))
     aekit(tmp_path, "train", "conv1d", "--data", "traces.npy", *QUICK, "--quiet")

@@ -2,6 +2,7 @@
 
 import math
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -232,6 +233,17 @@ def test_auto_bears_an_optimistic_calibration() -> None:
     flagged, noted = np.mean(told, axis=0)
     assert flagged < 0.05  # without the correction 0.38
     assert noted == 1
+
+
+def test_auto_takes_little_more_than_the_scores_and_their_p_values() -> None:
+    rng, count = np.random.default_rng(0), 200_000
+    scores, calibration = rng.gamma(2, size=count).astype(np.float32), rng.gamma(2, size=2000)
+    tracemalloc.start()
+    try:
+        judge(scores, calibration)
+        assert tracemalloc.get_traced_memory()[1] < 32 * count  # bytes: both, and one that is sorted, of 8 each
+    finally:
+        tracemalloc.stop()
 
 
 def test_auto_flags_a_file_of_anomalies_and_says_that_it_is_most() -> None:

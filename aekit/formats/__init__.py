@@ -9,7 +9,7 @@ import functools
 import glob
 import importlib.util
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -292,18 +292,25 @@ def name_of(path: str) -> str:
 
 def write_columns(path: str | Path, columns: Mapping[str, Array], force: bool = False) -> None:
     """Writes columns of equal length (rows,) as a table, .csv or .tsv, also .gz."""
+    write_tables(path, [columns], force)
+
+
+def write_tables(path: str | Path, tables: Iterable[Mapping[str, Array]], force: bool = False) -> None:
+    """Writes tables of the same columns one below the other, each as it comes."""
     path = Path(path)
     ending = ending_of(path.name)
     if ending.removesuffix(".gz") not in (".csv", ".tsv"):
         raise AekitError(f"{path}: tables are written as .csv or .tsv; name such a file with -o")
     with whole(path, force) as temporary, text_file(temporary, ending) as f:
-        write_csv(f, columns, "\t" if ending.startswith(".tsv") else ",")
+        for i, columns in enumerate(tables):
+            write_csv(f, columns, "\t" if ending.startswith(".tsv") else ",", with_header=i == 0)
 
 
-def write_csv(stream: TextIO, columns: Mapping[str, Array], separator: str = ",") -> None:
-    """Writes columns of equal length (rows,) as CSV with a header to a text stream."""
+def write_csv(stream: TextIO, columns: Mapping[str, Array], separator: str = ",", with_header: bool = True) -> None:
+    """Writes columns of equal length (rows,) as CSV to a text stream."""
     table = csv.writer(stream, delimiter=separator, lineterminator="\n")
-    table.writerow(columns)
+    if with_header:
+        table.writerow(columns)
     series = [np.asarray(values) for values in columns.values()]
     rows = len(series[0]) if series else 0
     assert all(len(values) == rows for values in series), "columns of one length"

@@ -1,7 +1,8 @@
 """Zarr, a folder of packed chunks, by zarr: arrays by name, read a chunk at a time; written as version 3.
 
 What unpacks chunks comes from the file, and one codec would run what is pickled in them: those below alone are used. A
-chunk that is not there holds the fill value, which the format allows; an array without any chunk is a fault.
+chunk that is not there holds the fill value, which the format allows; an array without any chunk is a fault, and so is
+much that is read at once of an array whose chunks could not hold it.
 """
 
 import contextlib
@@ -40,6 +41,7 @@ CODECS = {
 LARGEST_CHUNK = 1 << 30  # bytes that are unpacked together
 MOST_VALUES = 1 << 60
 KEPT = 1 << 26  # bytes of the chunks side by side that were read last, which the next rows may need
+INDEXED = 16  # bytes of a shard that tell where one of its chunks lies
 CHUNK_BYTES = 1 << 22  # of what is written, about
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 
@@ -81,10 +83,6 @@ def _stored(path: Path, name: str, array: Any, root: Any) -> Stored:
         return unread(path, name, shape, f"chunks packed by {shown(', '.join(sorted(strange)), 60)}")
     if math.prod(shape) > MOST_VALUES:
         return unread(path, name, shape, "more values than anything can hold")
-    if dtype.kind in "UT":
-        return Stored(shape, np.dtype(np.str_), lambda start, stop: _text(path, array, start, stop))
-    if dtype.kind not in "biuf" or dtype.itemsize > 8:
-        return unread(path, name, shape)
     if math.prod(array.chunks) * dtype.itemsize > LARGEST_CHUNK:
         return unread(
             path,
@@ -92,6 +90,10 @@ def _stored(path: Path, name: str, array: Any, root: Any) -> Stored:
             shape,
             f"chunks of {math.prod(array.chunks) * dtype.itemsize:,} bytes each, too large to be unpacked",
         )
+    if dtype.kind in "UT":
+        return Stored(shape, np.dtype(np.str_), lambda start, stop: _text(path, name, array, start, stop))
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        return unread(path, name, shape)
     rate = next((told[key] for told in (array.attrs, root.attrs) for key in told if key.lower() in RATE_NAMES), None)
     return _numbers(path, name, array, shape, dtype.newbyteorder("="))._replace(sampling_rate=rate)
 
@@ -110,8 +112,24 @@ def _codecs(array: Any) -> set[str]:
     return names
 
 
-def _text(path: Path, array: Any, start: int, stop: int) -> Array:
+def _check_held(path: Path, name: str, array: Any, count: int) -> None:
+    """Raises AekitError where so many values are asked for at once, and all chunks that are there cannot hold them."""
+    each = array.dtype.itemsize
+    if count * each <= KEPT:
+        return
+    sizes = [file.stat().st_size for file in (path / name).rglob("*") if file.is_file() and file.name not in METADATA]
+    chunks = len(sizes) if array.shards is None else sum(sizes) // INDEXED
+    held = chunks * math.prod(array.chunks)
+    if count > held:
+        raise AekitError(
+            f"{path}: {shown(name)}: shape {array.shape} is declared, of which {count * each:,} bytes are read at "
+            f"once, but its chunks hold at most {held * each:,}; write it again with all its chunks"
+        )
+
+
+def _text(path: Path, name: str, array: Any, start: int, stop: int) -> Array:
     with _faults(path):
+        _check_held(path, name, array, math.prod(array.shape))
         return np.atleast_1d(np.array(np.asarray(array[...]).tolist(), np.str_))[start:stop]
 
 
@@ -135,6 +153,7 @@ def _numbers(path: Path, name: str, array: Any, shape: tuple[int, ...], dtype: n
                     f"{path}: {shown(name)}: shape {shape} is declared, but nothing of it was ever written; "
                     "write it again"
                 )
+            _check_held(path, name, array, (stop - start) * math.prod(shape[1:]))
             if shape == ():
                 return np.atleast_1d(np.asarray(array[...], dtype))
             if start == stop or not is_kept:

@@ -101,6 +101,7 @@ def by_ray(
         raise AekitError(f"a worker of Ray failed ({str(error).strip().splitlines()[0][:200]})") from error
     finally:
         ray.shutdown()
+        shards.sweep(path)
     figures = merge(str(path), options=options, talk=Talk())
     shutil.rmtree(shards.folder_of(path))
     return {**figures, "workers": workers, "seconds": clock.seconds}

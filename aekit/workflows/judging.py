@@ -22,6 +22,7 @@ LOW_AGREEMENT = 0.8  # of the ranks of two halves of the networks, below which i
 COLUMN = "column "  # before the name of a column in a part
 OF_SAMPLES = ("score", "labels", "truth", "pca")  # the rest of a part
 OF_MODEL = ("calibration", "pca_calibration", "is_mixed", "precisions", "agreement")
+NONE = np.empty(0)  # in place of a column that is not wanted
 Scores = NDArray[np.float32]
 
 
@@ -89,9 +90,12 @@ def save(path: Path, measured: Measured) -> None:
         np.savez(temporary, **columns, **known)  # type: ignore[arg-type]
 
 
-def load(paths: list[Path]) -> Measured:
-    """What parts in turn hold; raises AekitError where one cannot be read as a part."""
-    parts = [_load(path) for path in paths]
+def load(paths: list[Path], with_columns: bool = True) -> Measured:
+    """What parts in turn hold, or, without columns and labels, what the scores are judged by.
+
+    Raises AekitError where one cannot be read as a part.
+    """
+    parts = [_load(path, with_columns) for path in paths]
     if any(part.keys() != parts[0].keys() for part in parts):
         raise AekitError(f"{paths[0].parent}: its parts hold different columns; run all shards again with --force")
     fields: dict[str, Any] = {name: parts[0].get(name) for name in OF_MODEL}
@@ -105,10 +109,11 @@ def load(paths: list[Path]) -> Measured:
     return Measured(**fields)
 
 
-def _load(path: Path) -> dict[str, Array]:
+def _load(path: Path, with_columns: bool) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            part = {name: file[name] for name in file.files}
+            left_out = [name for name in file.files if name.startswith(COLUMN) or name == "labels"]
+            part = {name: NONE if name in left_out and not with_columns else file[name] for name in file.files}
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise AekitError(f"{path}: is damaged ({error}); run its shard again with --force") from error
     missing = {"score", "pca", "calibration", "is_mixed", "precisions"} - set(part)

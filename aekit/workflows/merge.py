@@ -13,6 +13,7 @@ from aekit.batches import chunk_rows
 from aekit.errors import AekitError, UsageError
 from aekit.files import check_free, together
 from aekit.records import Array, Record, guess_layout
+from aekit.thresholds import Verdict
 from aekit.workflows import common, contributions, judging, shards
 from aekit.workflows.common import Clock, Options, Talk
 from aekit.workflows.embed import labels_file, latents_like, write_labels
@@ -86,13 +87,23 @@ def _merge_latents(job: Job, parts: list[Path], record: Record | None, path: Pat
 def _merge_scores(
     job: Job, parts: list[Path], record: Record | None, path: Path, rule: str, options: Options, talk: Talk
 ) -> dict[str, Any]:
-    measured = judging.load(parts)
+    measured = judging.load(parts, with_columns=False)
     if measured.score.shape != job.shape:
         raise AekitError(f"{path}: its parts hold {len(measured.score)} scores of {job.shape[0]}; run them again")
     verdict, figures, _ = judging.judge(measured, rule, {"model": job.model, "out": str(path)}, talk)
     named = None if record is None or record.kind != "table" else _named(job, record, verdict.flagged, options, talk)
-    formats.write_columns(path, judging.table(measured, verdict, named), options.force)
+    formats.write_tables(path, _tables(parts, verdict, named), options.force)
     return figures
+
+
+def _tables(parts: list[Path], verdict: Verdict, named: Array | None) -> Iterator[dict[str, Array]]:
+    """Of each part in turn the rows of the table: beside the scores they would take several times their memory."""
+    stop = 0
+    for part in parts:
+        measured = judging.load([part])
+        own = slice(stop, stop := stop + len(measured.score))
+        judged = replace(verdict, p_values=verdict.p_values[own], flagged=verdict.flagged[own])
+        yield judging.table(measured, judged, None if named is None else named[own])
 
 
 def _named(job: Job, record: Record, flagged: NDArray[np.bool_], options: Options, talk: Talk) -> Array | None:

@@ -239,6 +239,14 @@ def _made(folder: Path) -> Iterator[None]:
             folder.rmdir()
 
 
+def sweep(out: Path) -> None:
+    """Removes what processes that were killed left of the parts that they were writing, and a folder without parts."""
+    for left in folder_of(out).glob(".*-of-*"):
+        left.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder_of(out).rmdir()
+
+
 def differences(one: Job, other: Job) -> str:
     """In words, in what two jobs differ that are not the same."""
     words = {
