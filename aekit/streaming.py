@@ -101,7 +101,7 @@ class Stream:
                 if stop.is_set():
                     return 0
                 self._next.put(place + at, self.make(rows[at : at + most]))
-        return (part.stop - part.start) * count
+        return int(part.stop - part.start) * count
 
     def _places(self, count: int, batch: int, seed: int, buffer: int) -> Tensor:
         """(count, B) Places in `rows` of each batch's rows."""
