@@ -7,7 +7,7 @@ import json
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -20,7 +20,7 @@ from aekit.errors import AekitError
 from aekit.files import whole
 from aekit.models import MODELS, rebuild
 from aekit.objectives import ERRORS
-from aekit.settings import is_a
+from aekit.settings import check_types, is_a
 from aekit.tables import MISSING
 from aekit.trained import Mixture, TrainedModel
 
@@ -86,7 +86,7 @@ def is_model(path: Path) -> bool:
 def _rebuild(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> TrainedModel:
     """Raises nearly anything where the header is not what `save` writes, or contradicts the tensors."""
     plain = {name: header[name] for name in _PLAIN if name in header}  # an older file lacks some: they have defaults
-    _check_types(TrainedModel, plain)
+    check_types(TrainedModel, plain)
     sample_shape, settings = tuple(plain["sample_shape"]), _tuples(plain["settings"])
     if len(sample_shape) not in (2, 3) or min(sample_shape) < 1:
         raise ValueError(f"samples of {sample_shape}")
@@ -119,15 +119,8 @@ def _rebuild(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> 
     return trained
 
 
-def _check_types(kind: type, values: dict[str, Any]) -> None:
-    hints = get_type_hints(kind)
-    for name, value in values.items():
-        if not is_a(value, hints[name]):
-            raise TypeError(f"{name} is {value}")
-
-
 def _normalisation(values: dict[str, Any], sample_shape: tuple[int, ...]) -> Normalisation:
-    _check_types(Normalisation, values)
+    check_types(Normalisation, values)
     normalisation = Normalisation(**_tuples(values))
     offset, scale = normalisation.offset, normalisation.scale
     count = {"all": 1, "channel": sample_shape[0], "column": math.prod(sample_shape)}[normalisation.per]

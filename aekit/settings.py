@@ -1,7 +1,7 @@
 """Whether a value is of the type that a setting's annotation names: settings come from flags, files and notebooks."""
 
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 def is_a(value: object, hint: Any) -> bool:
@@ -26,6 +26,14 @@ def is_a(value: object, hint: Any) -> bool:
     if isinstance(value, bool):
         return hint is bool
     return isinstance(value, int | float if hint is float else hint)
+
+
+def check_types(kind: type, values: dict[str, Any]) -> None:
+    """Raises TypeError for a value that does not suit its field of a data class."""
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if not is_a(value, hints[name]):
+            raise TypeError(f"{name} is {value}")
 
 
 def words(hint: Any) -> str:

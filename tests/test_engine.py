@@ -25,8 +25,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def workers() -> list[int]:
-    found = subprocess.run(["pgrep", "-f", "ray::(_)?MapWorker"], capture_output=True, text=True)
-    return [int(pid) for pid in found.stdout.split()]
+    """Those of the Ray that this process started."""
+    mine = _children(os.getpid(), "raylet")
+    return [pid for raylet in mine for pid in _children(raylet, "ray::(_)?MapWorker")]
+
+
+def _children(pid: int, name: str) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(pid), "-f", name], capture_output=True, text=True)
+    return [int(each) for each in found.stdout.split()]
 
 
 def test_ray_is_refused_beside_what_takes_all_rows(place: Path) -> None:

@@ -15,8 +15,9 @@ from PIL import Image
 from program import QUICK, aekit, contents, fails, result, table, waves
 
 from aekit import workflows
-from aekit.errors import UsageError
+from aekit.errors import AekitError, UsageError
 from aekit.records import record_of, rows_of
+from aekit.workflows import shards
 from aekit.workflows.shards import Shard, Span, parse_shard
 
 ROWS = 120
@@ -266,6 +267,15 @@ def test_parts_of_something_else_are_refused(lab: Path, tmp_path: Path) -> None:
     assert result(tmp_path, "score", "y.npy", *words, "--force")["state"] == "written"
 
 
+def test_a_shard_that_fails_leaves_the_folder_of_those_at_work(tmp_path: Path) -> None:
+    folder = tmp_path / "out.npy.parts"
+    with shards._made(folder, Shard(1, 2)):
+        with pytest.raises(AekitError), shards._made(folder, Shard(2, 2)):
+            raise AekitError("a NaN")
+        (folder / "1-of-2.npy").write_bytes(b"a part")
+    assert [part.name for part in folder.iterdir()] == ["1-of-2.npy"]
+
+
 def test_a_fault_leaves_no_part(lab: Path, tmp_path: Path) -> None:
     x = waves(ROWS)
     x[70, 3] = np.nan
@@ -387,7 +397,21 @@ def test_a_damaged_manifest_is_a_damaged_part(parts: Path, tmp_path: Path, text:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("rows", 0), ("of", 0), ("dtype", "O"), ("dtype", "odd"), ("shape", [-1]), ("settings", 3), ("verb", "train")],
+    [
+        ("rows", 0),
+        ("of", 0),
+        ("dtype", "O"),
+        ("dtype", "odd"),
+        ("shape", [-1]),
+        ("shape", []),
+        ("shape", [4]),
+        ("settings", 3),
+        ("settings", {"labels": 3}),
+        ("input", 3),
+        ("verb", "train"),
+        ("verb", []),
+    ],
+    ids=str,
 )
 def test_numbers_that_no_manifest_has_are_damage(parts: Path, tmp_path: Path, key: str, value: object) -> None:
     for number in range(1, 6):

@@ -1,7 +1,7 @@
 """A verb by many workers: its shards run as a Ray Data pipeline, one actor per GPU, or CPU, and are merged.
 
 The cluster is that of RAY_ADDRESS, else this machine. Files lie where every worker sees them. A worker that dies is
-started again and does its shard anew; parts that are there already are not made twice.
+started again and does its shard anew; parts that are there already, of an earlier try, are not made twice.
 """
 
 import importlib.util
@@ -44,6 +44,10 @@ class Worker:
         return {"fault": [""]}
 
 
+def _is_file(value: object) -> bool:
+    return isinstance(value, str) and os.path.exists(value)
+
+
 def by_ray(
     verb: str, data: str, out: str | None, options: Options | None = None, talk: Talk | None = None, **more: Any
 ) -> dict[str, Any]:
@@ -64,6 +68,9 @@ def by_ray(
     record = common.open_input(data, more.get("labels"))
     shards.check_local(path)
     common.check_outputs(options, data, path)
+    if options.force:
+        shutil.rmtree(shards.folder_of(path), ignore_errors=True)
+    shards.begun(path)  # raises where parts of two jobs lie there
     trained, _ = common.find_model(data, record, verb, options, talk)
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # read at import; what fails is told by its exceptions
     import ray
@@ -76,12 +83,12 @@ def by_ray(
         there = ray.cluster_resources()  # type: ignore[no-untyped-call]
         kind = "GPU" if there.get("GPU", 0) >= 1 and options.device != "cpu" else "CPU"
         workers = min(len(record), max(1, int(there.get(kind, 1))))
-        of = min(len(record), SHARDS_EACH * workers)
+        of = shards.begun(path) or min(len(record), SHARDS_EACH * workers)
         words = {
             "data": data if common.is_dataset(data) or remote.is_remote(data) else os.path.abspath(data),
             "out": str(path.absolute()),
-            "options": replace(options, model=remote.told(os.path.abspath(trained.source))),
-            **more,
+            "options": replace(options, model=remote.told(os.path.abspath(trained.source)), force=False),
+            **{name: os.path.abspath(value) if _is_file(value) else value for name, value in more.items()},
         }
         talk.say(f"{data}: {of} shards by {workers} workers of Ray, each with a {kind}")
         jobs = ray.data.from_items(list(range(1, of + 1)), override_num_blocks=of).map_batches(

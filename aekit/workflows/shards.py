@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import shlex
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -27,12 +28,21 @@ from aekit import remote
 from aekit.errors import AekitError, UsageError
 from aekit.inference import Run, grain
 from aekit.records import Array, Record, rows_of
+from aekit.settings import check_types, is_a
 from aekit.trained import TrainedModel
 from aekit.workflows import common
 from aekit.workflows.common import Options, Talk
 
 FORMAT = 1  # of the manifest
 ENDINGS = {"denoise": ".npy", "score": ".npz", "embed": ".npy"}  # of parts, whatever the output's
+AXES = {"denoise": (2, 3, 4), "score": (1,), "embed": (2,)}  # of outputs
+SETTINGS = {
+    "precision": str | None,
+    "batch_size": int | None,
+    "missing": str | None,
+    "labels": str | None,
+    "rule": str | None,
+}
 HASHED = 1 << 20  # bytes at a time
 _NAME = re.compile(r"(\d{1,9})-of-(\d{1,9})\.json")
 
@@ -205,7 +215,7 @@ def write_part(
     if is_there:
         talk.say(f"{part}: already there")
     else:
-        with _made(part.parent):
+        with _made(part.parent, shard):
             compute(part)
             made_on = common.device_name(run.device.type)
             value = {"job": asdict(job), "start": start, "stop": stop, "sha256": checksum(part), "made_on": made_on}
@@ -228,23 +238,24 @@ def _is_there(job: Job, part: Path, rows: tuple[int, int]) -> bool:
     return True
 
 
-@contextlib.contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    """A folder, which goes again where nothing came to lie in it."""
-    folder.mkdir(exist_ok=True)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-
-
 def sweep(out: Path) -> None:
     """Removes what processes that were killed left of the parts that they were writing, and a folder without parts."""
     for left in folder_of(out).glob(".*-of-*"):
         left.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder_of(out).rmdir()
+
+
+@contextlib.contextmanager
+def _made(folder: Path, shard: Shard) -> Iterator[None]:
+    """A folder, which goes again where nothing came to lie in it and no other shard is at work."""
+    folder.mkdir(exist_ok=True)
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{shard.number}-of-{shard.of}."):
+            yield
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def differences(one: Job, other: Job) -> str:
@@ -265,13 +276,20 @@ def read_manifest(path: Path) -> Manifest | None:
     """None where it is damaged; raises AekitError where a newer aekit wrote it."""
     try:
         value = json.loads(path.read_text())
+        check_types(Job, value["job"])
+        check_types(Manifest, {name: told for name, told in value.items() if name != "job"})
         job = Job(**{**value["job"], "shape": tuple(value["job"]["shape"])})
-        found = Manifest(job, value["start"], value["stop"], value["sha256"], str(value.get("made_on", "")))
-        numbers = (job.format, job.of, job.rows, *job.shape, found.start, found.stop)
-        is_sound = all(type(n) is int and n >= 0 for n in numbers) and 0 < job.of <= job.rows and job.verb in ENDINGS
-        if not is_sound or np.dtype(job.dtype).hasobject or not isinstance(job.settings, dict):
+        found = Manifest(**{**value, "job": job})
+        fit = [
+            all(is_a(job.settings.get(name), hint) for name, hint in SETTINGS.items()),
+            min(job.format, job.rows, *job.shape, found.start, found.stop) >= 0,
+            0 < job.of <= job.rows,
+            len(job.shape) in AXES[job.verb] and job.shape[0] % job.rows == 0,
+            not np.dtype(job.dtype).hasobject,
+        ]
+        if not all(fit):
             return None
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError):
         return None
     if job.format > FORMAT:
         raise AekitError(f"{path}: format {job.format} is newer than the {FORMAT} that this aekit reads; update aekit")
@@ -281,23 +299,34 @@ def read_manifest(path: Path) -> Manifest | None:
 # --- all parts of a job -----------------------------------------------------------------------------------------------
 
 
+def _named(out: Path) -> list[Shard]:
+    """Those of which a part or a manifest lies beside `out`."""
+    folder = folder_of(out)
+    names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+    return [Shard(int(match[1]), int(match[2])) for match in map(_NAME.fullmatch, sorted(names)) if match]
+
+
+def begun(out: Path) -> int | None:
+    """How many parts those beside `out` are of; None where there are none. Raises AekitError where they are of two."""
+    counts = sorted({shard.of for shard in _named(out)})
+    if len(counts) > 1:
+        told = " and ".join(map(str, counts))
+        raise AekitError(f"{folder_of(out)}: holds parts of {told}, so rows are there twice; remove those of one job")
+    return counts[0] if counts else None
+
+
 def whole_job(out: Path, talk: Talk) -> tuple[Job, list[Path]]:
     """What the parts beside `out` are of, and the parts in the order of their rows.
 
     Raises AekitError, which names the shards to run again, unless every row is there exactly once and each part is
     the one that its manifest tells of.
     """
-    folder = folder_of(out)
-    names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
-    named = [Shard(int(match[1]), int(match[2])) for match in map(_NAME.fullmatch, sorted(names)) if match]
-    if not named:
+    folder, named = folder_of(out), _named(out)
+    of = begun(out)
+    if of is None:
         raise AekitError(f"{out}: there are no parts in {folder}; run a verb with -o {out} --shard 1/N first")
-    counts = sorted({shard.of for shard in named})
-    if len(counts) > 1:
-        told = " and ".join(map(str, counts))
-        raise AekitError(f"{folder}: holds parts of {told}, so rows are there twice; remove those of one job")
     found = {shard: read_manifest(folder / f"{shard.number}-of-{shard.of}.json") for shard in named}
-    sound = [manifest for manifest in found.values() if manifest is not None and manifest.job.of == counts[0]]
+    sound = [manifest for manifest in found.values() if manifest is not None and manifest.job.of == of]
     jobs = Counter(manifest.job.key for manifest in sound)
     if not jobs:
         raise AekitError(f"{folder}: its manifests are damaged; run the shards again with --force")
