@@ -66,7 +66,9 @@ def memory(folder: Path) -> list[Row]:
     t = np.arange(points) / points
     for start in range(0, rows, 100_000):
         phase, rate = rng.random((2, 100_000, 1))
-        x[start : start + 100_000] = np.sin(2 * np.pi * ((1 + 3 * rate) * t + phase)) + rng.normal(0, 0.1)
+        x[start : start + 100_000] = np.sin(2 * np.pi * ((1 + 3 * rate) * t + phase)) + rng.normal(
+            0, 0.1, (100_000, points)
+        )
     x.flush()
     del x
     (folder / "peak.py").write_text(PEAK)

@@ -10,6 +10,8 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 import zarr
@@ -212,6 +214,65 @@ def test_labels_targets_and_picks_go_with_their_rows(
         assert names.astype(int).tolist() == (own % 7).tolist()
         assert batch.picks[:, 1].argmax(1).tolist() == (own % 11).tolist()
     assert sorted(seen) == np.delete(number, held_of(parts)).tolist()
+
+
+KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "bytes": (np.random.default_rng(0).integers(0, 255, (130, 6, 6), np.uint8), {}),
+    "own scales": (waves(130) * np.logspace(0, 4, 130)[:, None].astype(np.float32), {}),
+    "channels": (waves(130).reshape(65, 2, 32), {}),
+    "windows": (waves(130, 80), {"window": 32}),
+    "windows of one row": (waves(1, 4000), {"window": 32}),
+    "normal": (waves(130), {"normal": "1,2", "labels": "kind.npy"}),
+    "held in a file": (waves(130), {"val": "other.npy"}),
+}
+
+
+@pytest.mark.parametrize("suffix", ["npy", "h5", "parquet", "folder"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_streamed_is_what_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, suffix: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    x, options = KINDS[kind]
+    np.save("kind.npy", np.arange(len(x)) % 4)
+    np.save("other.npy", waves(20))
+    data = f"x.{suffix}"
+    if suffix == "npy":
+        np.save(data, x)
+    elif suffix == "h5":
+        with h5py.File(data, "w") as file:
+            file.create_dataset("x", data=x, chunks=(min(len(x), 9), *x.shape[1:]), compression="gzip")
+    elif suffix == "parquet" and x.ndim == 2 and "window" not in options:
+        columns = {f"point {i}": x[:, i] for i in range(x.shape[1])}
+        pyarrow.parquet.write_table(pyarrow.table(columns), data, row_group_size=40)
+        options = {**options, "labels": None, "normal": None} if kind == "normal" else options
+    elif suffix == "folder" and kind != "normal":
+        Path(data).mkdir()
+        for i, part in enumerate(np.array_split(x, 3) if len(x) > 1 else [x]):
+            np.save(Path(data, f"{i}.npy"), part)
+    else:
+        pytest.skip("the format has no such rows, or no labels beside them")
+    options = {name: value for name, value in options.items() if value is not None}
+
+    def opened(buffer: int) -> Parts:
+        more = {**options, "buffer": buffer}
+        return open_parts(data, more, 0, recipe("dense"), MODELS["dense"], None, None, CPU, Talk())
+
+    held, streamed = opened(0), opened(20)
+    stream = streamed.stream
+    assert stream is not None
+    assert len(stream) == len(held.train)
+    stream.prepare(7)
+    batches = stream.batches(0, 7, 0, -(-len(stream) // 7))
+    rows = torch.cat([stream.rows.batch(index).x for index, _ in batches])
+    wanted = held.train.batch(torch.arange(len(held.train))).x
+    np.testing.assert_allclose(different(rows), different(wanted), rtol=1e-5, atol=2e-3)
+    np.testing.assert_allclose(different(streamed.val.x), different(held.val.x), rtol=1e-5, atol=2e-3)
+
+
+def different(x: torch.Tensor) -> Any:
+    """Rows (N, values) in an order of their own, those that fill a batch up left out."""
+    return np.unique(x.flatten(1).double().numpy().round(3), axis=0)
 
 
 def held_of(parts: Parts) -> list[int]:
