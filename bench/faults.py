@@ -38,6 +38,7 @@ from aekit.cli import main as program
 
 TIMES = 50
 TRAIN = ("train", "conv1d", "--data", "x.npy", "--epochs", "6", "--batch-size", "32", "-o", "run")
+TRAINING = ("train", "train, streamed")
 MODEL = ("--model", "model")
 MODEL_FILES = ("model/model.safetensors",)
 PART = ("score", "x.npy", *MODEL, "-o")
@@ -134,12 +135,12 @@ def prepared(seed_folder: Path, parent: Path) -> Path:
 def state(folder: Path, command: Command, reference: Path) -> str:
     """whole, absent or some (of the outputs are whole, of a run in progress) after a fault; "BROKEN" else."""
     there = [name for name in command.outputs if (folder / name).exists()]
-    if command.name == "train" and (folder / "run").exists():
+    if command.name in TRAINING and (folder / "run").exists():
         for path in (folder / "run").glob("*.safetensors"):
             if not path.name.startswith("."):
                 weights(path)  # raises where it is torn
-        done = len(there) == len(command.outputs)
-        return "whole" if done and is_same(folder / there[0], reference / there[0]) else "resumable"
+        if len(there) < len(command.outputs):
+            return "resumable"
     if not all(is_same(folder / name, reference / name) for name in there):
         return "BROKEN"
     return "whole" if len(there) == len(command.outputs) else "some" if there else "absent"
@@ -148,7 +149,7 @@ def state(folder: Path, command: Command, reference: Path) -> str:
 def again(folder: Path, command: Command, reference: Path) -> bool:
     """Whether the same words, or --resume, give everything afterwards."""
     words = (*command.words, "--force")
-    if command.name == "train" and (folder / "run" / "config.json").exists():
+    if command.name in TRAINING and (folder / "run" / "config.json").exists():
         words = ("train", "--resume", "run")
     elif any(flag in command.words for flag in GOES_ON) and not (folder / "o.csv").exists():
         words = command.words
