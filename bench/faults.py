@@ -38,6 +38,7 @@ from aekit.cli import main as program
 
 TIMES = 50
 TRAIN = ("train", "conv1d", "--data", "x.npy", "--epochs", "6", "--batch-size", "32", "-o", "run")
+RUN = ("run/model.safetensors", "run/report.html")
 TRAINING = ("train", "train, streamed")
 MODEL = ("--model", "model")
 MODEL_FILES = ("model/model.safetensors",)
@@ -56,7 +57,8 @@ class Command:
 
 
 COMMANDS = (
-    Command("train", TRAIN, ("run/model.safetensors", "run/report.html"), ("x.npy",)),
+    Command("train", TRAIN, RUN, ("x.npy",)),
+    Command("train, streamed", (*TRAIN, "--set", "buffer=64"), RUN, ("x.npy",)),
     Command("denoise", ("denoise", "x.npy", *MODEL, "-o", "o.npy", "--report", "r.html"), ("o.npy", "r.html")),
     Command(
         "score",
