@@ -10,6 +10,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -146,9 +147,13 @@ def _numbers(path: Path, name: str, array: Any, shape: tuple[int, ...], dtype: n
             kept[place] = values
         return kept[place]
 
+    @cache
+    def is_written() -> bool:
+        return any(entry.name not in METADATA for entry in folder.iterdir())
+
     def read(start: int, stop: int) -> Array:
         with _faults(path):
-            if all(entry.name in METADATA for entry in folder.iterdir()):
+            if not is_written():
                 raise AekitError(
                     f"{path}: {shown(name)}: shape {shape} is declared, but nothing of it was ever written; "
                     "write it again"
