@@ -21,20 +21,20 @@ from aekit.workflows import common
 class Autoencoder:
     """A trained model with the verbs as methods: arrays (rows, *item) in the file's units go in, arrays come out.
 
-    `trained` holds what the model file holds. All raise AekitError for arrays of another shape, NaN and infinity, and
+    `trained` holds what the model file holds, `run` where and how it runs. All raise AekitError for arrays of another shape, NaN and infinity, and
     warn of values outside the range of training.
     """
 
     def __init__(self, trained: TrainedModel, run: Run):
         self.trained = trained
-        self._run = run
+        self.run = run
 
     def denoise(self, x: Array) -> NDArray[Any]:
         """x (rows, *item) without the noise, in the same shape, type (whole numbers rounded) and units."""
         common.check_serves(self.trained, "denoise")
         record = _record(x)
         seen = inference.Seen()
-        cleaned = np.concatenate(list(inference.denoise(self.trained, record, self._run, seen, _ignore)))
+        cleaned = np.concatenate(list(inference.denoise(self.trained, record, self.run, seen, _ignore)))
         self._warn(seen)
         return cleaned >= 0.5 if x.dtype.kind == "b" else formats.cast(cleaned, x.dtype, record.source)
 
@@ -48,7 +48,7 @@ class Autoencoder:
             raise AekitError(f"{self.trained.source}: finds picks, not scores; use the command: aekit score")
         if classifies(self.trained.network):
             raise AekitError(f"{self.trained.source}: tells classes, not scores; use classify()")
-        found = inference.score(self.trained, _record(x), self._run, _ignore)
+        found = inference.score(self.trained, _record(x), self.run, _ignore)
         self._warn(found.seen)
         scores = found.score
         if threshold is None:
@@ -66,7 +66,7 @@ class Autoencoder:
         if not classifies(self.trained.network):
             raise AekitError(f"{self.trained.source}: tells no classes; train the recipe classifier --from it")
         seen = inference.Seen()
-        found = inference.class_probabilities(self.trained, _record(x), self._run, seen, _ignore)
+        found = inference.class_probabilities(self.trained, _record(x), self.run, seen, _ignore)
         self._warn(seen)
         return np.array(self.trained.classes), found
 
@@ -74,7 +74,7 @@ class Autoencoder:
         """Latent vectors (rows, D), one per window where rows are longer than the model's sample."""
         common.check_serves(self.trained, "embed")
         seen = inference.Seen()
-        latents = np.concatenate(list(inference.embed(self.trained, _record(x), self._run, seen, _ignore)))
+        latents = np.concatenate(list(inference.embed(self.trained, _record(x), self.run, seen, _ignore)))
         self._warn(seen)
         return latents
 
@@ -86,10 +86,10 @@ class Autoencoder:
         With a label, by its name, they are of this class; several are parted by commas, as in "3,8".
         """
         if latents is not None:
-            return generation.decode(self.trained, self._latents(latents), self._run)
+            return generation.decode(self.trained, self._latents(latents), self.run)
         names = [] if label is None else str(label).split(",")
         z = generation.sample_latents(self.trained, count, seed, names).z.numpy()
-        return generation.decode(self.trained, z, self._run)
+        return generation.decode(self.trained, z, self.run)
 
     def _latents(self, given: Array) -> NDArray[np.float32]:
         """Latents (count, D) or one (D,) as (count, D); raises AekitError where they are not the model's, or NaN."""
