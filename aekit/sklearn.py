@@ -3,7 +3,7 @@
 `fit` trains by the workflow of `aekit train`, in a temporary folder, on all rows that it is given; what they hold
 beside the parameters is the model file, so that a pickle runs no code of a network. Rows come as scikit-learn has
 them, (rows, values): those of a table, or series and images laid flat, whose shape `sample_shape` tells. Results of a
-row depend on no row beside it, to the last bit: a model runs in batches of one size, the last filled up.
+row do not depend on the rows beside it: networks run in float64, and their results are rounded to float32.
 """
 
 import math
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.random import RandomState
 from numpy.typing import ArrayLike, NDArray
+from sklearn import config_context
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -56,8 +57,7 @@ class _Learner(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _learn(self, X: ArrayLike, more: Mapping[str, Any]) -> Array:
         """Trains on X, `model_` is the model; returns the rows as checked. `more` are options that can be overruled."""
         rows: Array = validate_data(self, X, dtype=FLOATS, ensure_min_samples=2)
-        devices = range(torch.cuda.device_count())
-        with _as_value_errors(), tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices):
+        with _as_value_errors(), _undisturbed(), tempfile.TemporaryDirectory() as folder:
             if self._verb not in (serves := MODELS[recipe(self.recipe).model].verbs):  # type: ignore[attr-defined]
                 raise AekitError(f"recipe={self.recipe}: does not {self._verb}; it serves {', '.join(serves)}")
             if wrong := ELSEWHERE & set(self.options or {}):
@@ -92,13 +92,9 @@ class _Learner(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return rows
 
     def _found(self, verb: Callable[[Array], Array], rows: Array) -> Array:
-        """What a verb of the model gives for each row, (N, values), in whole batches and in the type of the rows."""
+        """What a verb of the model gives for each row, (N, values), in the type of the rows."""
         with _as_value_errors():
-            samples = self._shaped(rows)
-            as_signal = self._verb == "denoise"
-            grain = inference.grain(self.model_.trained, record_of(samples), self.model_.run, as_signal)
-            filled = np.concatenate([samples, np.repeat(samples[-1:], -len(samples) % grain, axis=0)])
-            return verb(filled).reshape(len(filled), -1)[: len(rows)].astype(rows.dtype)
+            return verb(self._shaped(rows)).reshape(len(rows), -1).astype(rows.dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name != "model_"}
@@ -153,7 +149,7 @@ class AutoencoderDetector(OutlierMixin, _Encoder):  # type: ignore[misc]
     ----------
     recipe : a recipe that serves `score` (see `aekit recipes`)
     threshold : the rule by which scores of the rows fitted to are judged: auto, fdr=0.05, fpr=0.01, quantile=0.99,
-        mad=3.5, mean+2std or a number. Where it flags none of them, new rows are flagged above the 99th percentile.
+        mad=3.5, mean+2std or a number. Where auto, fdr and fpr flag none, the threshold is the 99th percentile.
     contamination : the share of outliers, in (0, 0.5]; beats the rule
     sample_shape : the shape of a row that is a series, (points,) or (channels, points), or an image, (height, width) or
         (height, width, channels); None is a table, whose columns are scaled one by one
@@ -301,6 +297,13 @@ def _as_value_errors() -> Iterator[None]:
         raise ValueError(str(error)) from error
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """torch's random numbers go on as if nothing had been drawn; training calls scikit-learn as it is by default."""
+    with torch.random.fork_rng(range(torch.cuda.device_count())), config_context(array_api_dispatch=False):
+        yield
+
+
 def _seed(random_state: int | RandomState | None) -> int:
     if isinstance(random_state, Integral):
         return int(random_state)
@@ -312,6 +315,6 @@ def _model(file: bytes, device: str) -> Autoencoder:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / MODEL_FILE
         path.write_bytes(file)
-        model = load(str(path), device)
+        model = load(str(path), device, "fp64")
     model.trained.source = "model_"
     return model

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from aekit.batches import Rows
-from aekit.layers import ACTIVATIONS
+from aekit.layers import ACTIVATIONS, wide
 from aekit.objectives import Phase, zeros
 from aekit.records import Batch, Output
 
@@ -107,8 +107,8 @@ class Ensemble(nn.Module):
 
     def kind_errors(self, x: Tensor, share: int | None = None) -> Tensor:
         """Squared error of each value by the median and by each kind, (1 + kinds, B, N); of a share of the members."""
-        flat = x.flatten(1).float()
-        errors = (self.members(x)[0].float() - flat).square().reshape(len(KINDS), -1, SHARED, *flat.shape)
+        flat = wide(x.flatten(1))
+        errors = (wide(self.members(x)[0]) - flat).square().reshape(len(KINDS), -1, SHARED, *flat.shape)
         errors = errors.mean((1, 2)) if share is None else errors[:, :, share].mean(1)
         return torch.cat([(flat - self.median).square()[None], errors])
 
@@ -133,7 +133,7 @@ class Ensemble(nn.Module):
         return float(torch.corrcoef(ranks)[0, 1])
 
     def _above(self, errors: Tensor) -> Tensor:
-        usual, spread = self.usual.float().unbind(1)
+        usual, spread = wide(self.usual).unbind(1)
         return softplus((_log(errors) - usual[:, None]) / spread[:, None])
 
     # --- training ----------------------------------------------------------------------------------------------------

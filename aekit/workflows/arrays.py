@@ -4,25 +4,26 @@ import warnings
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from aekit import formats, generation, inference, thresholds
 from aekit.batches import check_finite
-from aekit.errors import AekitError
+from aekit.errors import AekitError, UsageError
 from aekit.inference import Run
 from aekit.layers import for_use
 from aekit.records import Array, Record, record_of, times
 from aekit.thresholds import Verdict
 from aekit.trained import TrainedModel
-from aekit.training import classifies, finds_picks
+from aekit.training import PRECISIONS, classifies, finds_picks
 from aekit.workflows import common
 
 
 class Autoencoder:
     """A trained model with the verbs as methods: arrays (rows, *item) in the file's units go in, arrays come out.
 
-    `trained` holds what the model file holds, `run` where and how it runs. All raise AekitError for arrays of another shape, NaN and infinity, and
-    warn of values outside the range of training.
+    `trained` holds what the model file holds, `run` where and how it runs. All raise AekitError for arrays of another
+    shape, NaN and infinity, and warn of values outside the range of training.
     """
 
     def __init__(self, trained: TrainedModel, run: Run):
@@ -109,11 +110,17 @@ class Autoencoder:
         return f"<aekit {self.trained.recipe} for samples of {shape}, trained on {self.trained.data}>"
 
 
-def load(path: str, device: str = "auto") -> Autoencoder:
-    """A model file or run folder as an Autoencoder; raises AekitError where it is missing, damaged or newer."""
+def load(path: str, device: str = "auto", precision: str | None = None) -> Autoencoder:
+    """A model file or run folder as an Autoencoder; raises AekitError where it is missing, damaged or newer.
+
+    It runs in fp32, tf32 or bf16, by default as it was trained, or in fp64, in which no bit of a row's result is owed
+    to the rows beside it.
+    """
+    if precision not in (None, "fp64", *PRECISIONS):
+        raise UsageError(f"precision {precision}: there are {', '.join(PRECISIONS)} and fp64")
     trained = common.load_model(path)
-    run = inference.default_run(trained, device, None, None)
-    trained.network = for_use(trained.network).to(run.device)
+    run = inference.default_run(trained, device, precision, None)
+    trained.network = for_use(trained.network).to(run.device, torch.float64 if precision == "fp64" else None)
     return Autoencoder(trained, run)
 
 
