@@ -212,7 +212,9 @@ class AutoencoderDetector(OutlierMixin, _Encoder):  # type: ignore[misc]
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def _scores(self, rows: Array) -> Floats:
-        return self._found(self.model_.score, rows).max(axis=1).astype(np.float64)  # type: ignore[arg-type]
+        of_windows: Floats = self._found(self.model_.score, rows).astype(np.float64)  # type: ignore[arg-type]
+        worst: Floats = of_windows.max(axis=1)
+        return worst
 
     def _cut(self, scores: Floats) -> float:
         if self.contamination is not None:

@@ -95,8 +95,9 @@ class Ensemble(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """What these two members make of their latents (B, 2 * D), (B, C, ...): the mean of both."""
         layers = [(weight[-SHARED:], bias[-SHARED:]) for weight, bias in zip(self.weights, self.biases, strict=True)]
-        h = self._through(layers[self.middle + 1 :], z.unflatten(1, (SHARED, -1)).transpose(0, 1))
-        return self.output(h).mean(0).view(-1, *self.sample_shape)
+        h = self._through(layers[self.middle + 1 :], z.view(len(z), SHARED, -1).transpose(0, 1))
+        x_hat: Tensor = self.output(h)
+        return x_hat.mean(0).view(-1, *self.sample_shape)
 
     def forward(self, x: Tensor) -> Output:
         x_hat, z = self.members(x)
