@@ -172,7 +172,7 @@ class AutoencoderDetector(OutlierMixin, _Encoder):  # type: ignore[misc]
         self,
         recipe: str = own_input.RECIPE,
         *,
-        threshold: str = "auto",
+        threshold: str | float = "auto",
         contamination: float | None = None,
         sample_shape: Shape | None = None,
         options: Mapping[str, Any] | None = None,
