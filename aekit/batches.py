@@ -353,7 +353,10 @@ def to_rows(
 
 
 def as_tensor(raw: Array) -> Tensor:
-    """A tensor of the same values, in the machine's byte order; types that torch lacks become the next wider one."""
+    """A tensor of the same values, in the machine's byte order; types that torch lacks become the next wider one.
+
+    An array that must not be written to is copied, for torch knows no such tensors.
+    """
     wider = {np.dtype("bool"): np.uint8, np.dtype("uint16"): np.int32, np.dtype("uint32"): np.int64}
     native = raw.dtype.newbyteorder("=")
-    return torch.from_numpy(np.ascontiguousarray(raw, dtype=wider.get(native, native)))
+    return torch.from_numpy(np.require(raw, wider.get(native, native), ["C", "W"]))

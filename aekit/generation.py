@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from aekit.baseline import fit_pca
 from aekit.batches import undo
 from aekit.errors import AekitError, UsageError
-from aekit.inference import Run, forward, latent_width
+from aekit.inference import Run, as_computed, forward, latent_width
 from aekit.records import Array
 from aekit.trained import Mixture, TrainedModel
 from aekit.training import precision_context
@@ -229,6 +229,7 @@ def decode(trained: TrainedModel, latents: NDArray[Any], run: Run) -> NDArray[np
     parts = []
     for start in range(0, len(latents), run.batch_size):
         z = torch.from_numpy(latents[start : start + run.batch_size]).to(run.device)
+        z = as_computed(z, run.precision)
         with precision_context(run.precision, run.device):
             x_hat = trained.network.decode(z).float()  # type: ignore[operator]
         parts.append(undo(x_hat, *trained.normalisation.constants(x_hat)).float().cpu().numpy())

@@ -23,6 +23,7 @@ from torch import Tensor
 from aekit.batches import CHUNK_BYTES, as_tensor, chunk_rows, chunks, undo
 from aekit.errors import AekitError
 from aekit.graphs import Graphed
+from aekit.layers import wide
 from aekit.objectives import ERRORS, error_map, mse
 from aekit.records import Array, Output, Record, times
 from aekit.trained import TrainedModel
@@ -44,7 +45,7 @@ class Run:
     """Where and how a model runs."""
 
     device: torch.device
-    precision: str
+    precision: str  # one of training's, or fp64 for a network in float64: no bit of a row is owed to those beside it
     batch_size: int
 
 
@@ -201,9 +202,10 @@ def forward(trained: TrainedModel, samples: Array, run: Run) -> Result:
 
 def _forward(trained: TrainedModel, raw: Tensor, run: Run) -> Result:
     x, offset, scale = trained.normalisation.apply(raw)
+    x = as_computed(x, run.precision)
     with precision_context(run.precision, run.device):
         output = trained.network(x)
-    return Result(x, output._replace(x_hat=output.x_hat.float()), offset, scale)
+    return Result(x, output._replace(x_hat=wide(output.x_hat)), offset, scale)
 
 
 class _Batches:
@@ -414,26 +416,33 @@ def probabilities(
             yield start + row, windows.curves(mean[row], points), windows.curves(spread[row], points)
 
 
+def as_computed(x: Tensor, precision: str) -> Tensor:
+    """What a network of this precision is given: float32, which autocast narrows, or float64."""
+    return x.double() if precision == "fp64" else x
+
+
 def scores_of(trained: TrainedModel, x: Tensor, precision: str) -> Tensor:
     """The score of each normalised sample (B, C, ...), (B,) in float32."""
+    x = as_computed(x, precision)
     with precision_context(precision, x.device):
         if hasattr(trained.network, "score"):  # one of its own
             return trained.network.score(x)[0].float()  # type: ignore[operator,no-any-return]
         if hasattr(trained.network, "error"):  # it knows a way in which the reconstruction is never written
-            return trained.network.error(x, x, trained.error)  # type: ignore[operator,no-any-return]
+            return trained.network.error(x, x, trained.error).float()  # type: ignore[operator,no-any-return]
         output = trained.network(x)
     target = x if output.target is None else output.target
-    return ERRORS[trained.error](output.x_hat.float(), target, output.weight).float()
+    return ERRORS[trained.error](wide(output.x_hat), target, output.weight).float()
 
 
 def _scores_and_map(trained: TrainedModel, x: Tensor, precision: str) -> list[Tensor]:
     """The score of each sample, and the error of each of its values, whose mean it is, or its part in the score."""
+    x = as_computed(x, precision)
     with precision_context(precision, x.device):
         if hasattr(trained.network, "score"):
             return [found.float() for found in trained.network.score(x)]  # type: ignore[operator]
         output = trained.network(x)
     target = x if output.target is None else output.target
-    error, x_hat = ERRORS[trained.error], output.x_hat.float()
+    error, x_hat = ERRORS[trained.error], wide(output.x_hat)
     in_one_pass = x.is_cuda and hasattr(trained.network, "error")  # with a map or without, the scores are the same
     scores = scores_of(trained, x, precision) if in_one_pass else error(x_hat, target, output.weight).float()
     return [scores, error_map(error, x_hat, target, output.weight)]
@@ -451,7 +460,8 @@ def samples_each(trained: TrainedModel, record: Record) -> int:
 
 def latent_width(trained: TrainedModel) -> int:
     """D of the model's latents."""
-    run = Run(next(trained.network.parameters()).device, "fp32", 1)
+    weight = next(trained.network.parameters())
+    run = Run(weight.device, "fp64" if weight.dtype == torch.float64 else "fp32", 1)
     result = forward(trained, np.zeros((1, *trained.sample_shape), np.float32), run)
     assert result.output.z is not None, "a model that serves embed returns z"
     return result.output.z.shape[1]

@@ -248,6 +248,11 @@ def for_use(model: nn.Module) -> nn.Module:
     return channels_last(model)
 
 
+def wide(x: Tensor) -> Tensor:
+    """x in float32, or in float64 where it is: narrower numbers are for products alone."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def channels_last(model: nn.Module) -> nn.Module:
     """The model with its 2-D convolutions in channels-last layout, the faster one on CPUs and GPUs."""
     if any(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in model.modules()):

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 STEPS = [
-    ["cli"],
+    ["cli", "sklearn"],
     ["workflows"],
     ["filling"],
     ["generation", "diagnostics"],

@@ -42,6 +42,7 @@ def test_normalisation_is_undone_on_the_way_out(raw: np.ndarray, offset: int, ki
     if raw.min() == raw.max():
         return
     normalisation = choose_normalisation(raw, kind, "x")  # type: ignore[arg-type]
+    raw.flags.writeable = False  # as a memory map may be
     x, shift, scale = normalisation.apply(as_tensor(raw))
     assert x.dtype == torch.float32
     np.testing.assert_allclose(undo(x, shift, scale).numpy(), raw, atol=1e-4 * np.abs(raw).max())

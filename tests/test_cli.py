@@ -126,6 +126,8 @@ def test_the_readme_is_right_about_python(lab: Path, monkeypatch: pytest.MonkeyP
     assert names["verdict"].flagged.shape == (10,)
     assert names["cleaned"].shape == (10, 64)
     assert len(names["samples"]) == len(names["latents"]) == 10
+    assert names["outliers"].shape[1:] == (64,)
+    assert names["worst"] in range(10)
 
 
 # --- the five verbs ---------------------------------------------------------------------------------------------------

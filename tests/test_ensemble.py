@@ -111,6 +111,14 @@ def test_score_is_its_formula_and_the_mean_of_its_map(usual: tuple[Tensor, Train
     assert score[:5].min() > score[5:].quantile(0.97)
 
 
+def test_latents_decode_to_the_mean_of_the_two_members_that_gave_them(usual: tuple[Tensor, TrainedModel]) -> None:
+    x, trained = usual
+    network = network_of(trained)
+    with torch.inference_mode():
+        expected = network.members(x)[0][-SHARED:].mean(0)
+        torch.testing.assert_close(network.decode(network.encode(x)).flatten(1), expected)
+
+
 def test_usual_errors_have_their_place_and_spread(usual: tuple[Tensor, TrainedModel]) -> None:
     """Of each kind, over the rows of training: quantiles 0.4, and 0.1 below it."""
     x, trained = usual

@@ -85,6 +85,17 @@ def assert_trained(epochs: list[Epoch]) -> None:
     assert "generator_loss" in last or last["train_loss"] < first["train_loss"]
 
 
+@pytest.mark.parametrize(("model", "kind"), [case for case in CASES if {*MODELS[case[0]].verbs} - {"generate"}])
+@torch.inference_mode()
+def test_in_float64_a_row_has_its_result_beside_any_others(model: str, kind: str) -> None:
+    """To far more than float32 can tell."""
+    wide = network(model, kind).eval().double()
+    x = torch.randn(5, *SHAPES[kind], dtype=torch.float64)
+    for function in (lambda x: wide(x).x_hat, *([lambda x: wide.score(x)[0]] if hasattr(wide, "score") else [])):
+        alone = torch.cat([function(row[None]) for row in x])
+        torch.testing.assert_close(function(x), alone, rtol=1e-11, atol=1e-11)
+
+
 @pytest.mark.parametrize("recipe", PUBLISHED)
 def test_recipe_has_the_published_number_of_parameters(recipe: str) -> None:
     shape, parameters = PUBLISHED[recipe]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from program import QUICK, aekit, fails, result, table, waves
 
-from aekit import checkpoint, kernels
+from aekit import checkpoint, kernels, workflows
 from aekit.trained import TrainedModel
 
 
@@ -164,6 +164,18 @@ def test_a_folder_that_is_no_run_is_not_trained_into(tmp_path: Path, name: str) 
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / name).write_text("precious")
     fails(tmp_path, "train", "stacked", "--data", "x.npy", "-o", "thesis", "--force", says="holds other things")
+
+
+def test_the_report_may_be_left_out(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", waves())
+    run = tmp_path / "run"
+    workflows.train("stacked", str(tmp_path / "x.npy"), {"steps": 2}, str(run), report=False)
+    assert {path.name for path in run.iterdir()} == {
+        "model.safetensors",
+        "resume.safetensors",
+        "config.json",
+        "metrics.csv",
+    }
 
 
 def test_outputs_that_cannot_all_be_placed_are_not_placed_at_all(tmp_path: Path) -> None:

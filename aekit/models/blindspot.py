@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool1d, max_pool2d, pad
 
 from aekit.batches import Rows
-from aekit.layers import ACTIVATIONS, Stack, conv
+from aekit.layers import ACTIVATIONS, Stack, conv, wide
 from aekit.objectives import Phase, zeros
 from aekit.records import Batch, Output
 
@@ -160,7 +160,7 @@ def surest_error(x: Tensor, guess: Guess, share: float) -> float:
 
 
 def _guess(out: Tensor, first: float = 0.0) -> Guess:
-    mu, log_variance = out.float().chunk(2, dim=1)
+    mu, log_variance = wide(out).chunk(2, dim=1)
     return Guess(mu, (log_variance + first).clamp(max=20).exp() + FLOOR)
 
 

@@ -12,6 +12,7 @@ window of frames; here a sample is divided by its own in both.
 import torch
 from torch import Tensor, nn
 
+from aekit.layers import wide
 from aekit.models.unet import UNetBody
 from aekit.objectives import Phase, zeros
 from aekit.records import Batch, Output
@@ -54,12 +55,12 @@ class DeepDenoiser(nn.Module):
     def _masked(self, x: Tensor, shift: int) -> Tensor:
         """The signal's share of x, by frames that begin so many points earlier."""
         spectrum, shares = self._shares(nn.functional.pad(x, (shift, 0)))
-        mask = shares.float().softmax(dim=2)[:, :, 0]
+        mask = wide(shares).softmax(dim=2)[:, :, 0]
         return self.stft.inverse(mask * spectrum, x.shape[-1] + shift)[..., shift:]
 
     def _shares(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The spectrum (B, C, F, frames) and the logits of signal and noise in it, (B, C, 2, F, frames)."""
-        spectrum = self.stft(x.float())
+        spectrum = self.stft(wide(x))
         parts = torch.view_as_real(spectrum).movedim(-1, 2)  # (B, C, 2, F, frames)
         return spectrum, self.body(parts.flatten(0, 1)).view(parts.shape)
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from aekit.batches import Rows
-from aekit.layers import ACTIVATIONS
+from aekit.layers import ACTIVATIONS, wide
 from aekit.objectives import Phase, zeros
 from aekit.records import Batch, Output
 
@@ -77,20 +77,27 @@ class Ensemble(nn.Module):
     def members(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstructions (members, B, N) and latents (members, B, D) of samples (B, C, ...)."""
         flat = x.flatten(1)
-        h = flat.expand(len(self.weights[0]), *flat.shape)
-        z = h
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            h = torch.baddbmm(bias.to(h.dtype), h, weight.to(h.dtype))
-            if i == self.middle:
-                z = h
-            elif i < len(self.weights) - 1:
-                h = self.activation(h)
-        return self.output(h), z
+        layers = list(zip(self.weights, self.biases, strict=True))
+        z = self._through(layers[: self.middle + 1], flat.expand(len(self.weights[0]), *flat.shape))
+        return self.output(self._through(layers[self.middle + 1 :], z)), z
+
+    def _through(self, layers: list[tuple[Tensor, Tensor]], h: Tensor) -> Tensor:
+        """h (members, B, D) through layers, with the activation between them."""
+        for i, (weight, bias) in enumerate(layers):
+            h = torch.baddbmm(bias.to(h.dtype), self.activation(h) if i else h, weight.to(h.dtype))
+        return h
 
     def encode(self, x: Tensor) -> Tensor:
         """The latents of two members that learn from all rows, (B, 2 * D)."""
         z = self.members(x)[1][-SHARED:]
         return z.transpose(0, 1).flatten(1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """What these two members make of their latents (B, 2 * D), (B, C, ...): the mean of both."""
+        layers = [(weight[-SHARED:], bias[-SHARED:]) for weight, bias in zip(self.weights, self.biases, strict=True)]
+        h = self._through(layers[self.middle + 1 :], z.view(len(z), SHARED, -1).transpose(0, 1))
+        x_hat: Tensor = self.output(h)
+        return x_hat.mean(0).view(-1, *self.sample_shape)
 
     def forward(self, x: Tensor) -> Output:
         x_hat, z = self.members(x)
@@ -101,8 +108,8 @@ class Ensemble(nn.Module):
 
     def kind_errors(self, x: Tensor, share: int | None = None) -> Tensor:
         """Squared error of each value by the median and by each kind, (1 + kinds, B, N); of a share of the members."""
-        flat = x.flatten(1).float()
-        errors = (self.members(x)[0].float() - flat).square().reshape(len(KINDS), -1, SHARED, *flat.shape)
+        flat = wide(x.flatten(1))
+        errors = (wide(self.members(x)[0]) - flat).square().reshape(len(KINDS), -1, SHARED, *flat.shape)
         errors = errors.mean((1, 2)) if share is None else errors[:, :, share].mean(1)
         return torch.cat([(flat - self.median).square()[None], errors])
 
@@ -127,7 +134,7 @@ class Ensemble(nn.Module):
         return float(torch.corrcoef(ranks)[0, 1])
 
     def _above(self, errors: Tensor) -> Tensor:
-        usual, spread = self.usual.float().unbind(1)
+        usual, spread = wide(self.usual).unbind(1)
         return softplus((_log(errors) - usual[:, None]) / spread[:, None])
 
     # --- training ----------------------------------------------------------------------------------------------------

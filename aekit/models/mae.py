@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
+from aekit.layers import wide
 from aekit.objectives import Phase, mse, zeros
 from aekit.records import Batch, Output
 
@@ -190,7 +191,7 @@ class MAE(nn.Module):
 
     def _decoded(self, class_token: Tensor, tokens: Tensor) -> Tensor:
         predicted: Tensor = self.decoder(torch.cat([class_token, tokens + self.decoder_positions], dim=1))
-        return predicted[:, 1:].float()
+        return wide(predicted[:, 1:])
 
     def _patches(self, x: Tensor) -> Tensor:
         """(B, C, ...) -> (B, L, P), with zeros beyond the sample's end."""

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from aekit.kernels import gaussian_kl, reparameterize
-from aekit.layers import dense_stack
+from aekit.layers import dense_stack, wide
 from aekit.models.conv import conv_coders
 from aekit.records import Output
 
@@ -60,7 +60,7 @@ class VAE(nn.Module):
 
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the variance of q(z|x), each (B, D)."""
-        found = self.encoder(x if self.convolutional else x.flatten(1)).float()
+        found = wide(self.encoder(x if self.convolutional else x.flatten(1)))
         mu, logvar = found.chunk(2, dim=1)
         return mu, logvar
 

@@ -4,37 +4,38 @@ import warnings
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from aekit import formats, generation, inference, thresholds
 from aekit.batches import check_finite
-from aekit.errors import AekitError
+from aekit.errors import AekitError, UsageError
 from aekit.inference import Run
 from aekit.layers import for_use
 from aekit.records import Array, Record, record_of, times
 from aekit.thresholds import Verdict
 from aekit.trained import TrainedModel
-from aekit.training import classifies, finds_picks
+from aekit.training import PRECISIONS, classifies, finds_picks
 from aekit.workflows import common
 
 
 class Autoencoder:
     """A trained model with the verbs as methods: arrays (rows, *item) in the file's units go in, arrays come out.
 
-    `trained` holds what the model file holds. All raise AekitError for arrays of another shape, NaN and infinity, and
-    warn of values outside the range of training.
+    `trained` holds what the model file holds, `run` where and how it runs. All raise AekitError for arrays of another
+    shape, NaN and infinity, and warn of values outside the range of training.
     """
 
     def __init__(self, trained: TrainedModel, run: Run):
         self.trained = trained
-        self._run = run
+        self.run = run
 
     def denoise(self, x: Array) -> NDArray[Any]:
         """x (rows, *item) without the noise, in the same shape, type (whole numbers rounded) and units."""
         common.check_serves(self.trained, "denoise")
         record = _record(x)
         seen = inference.Seen()
-        cleaned = np.concatenate(list(inference.denoise(self.trained, record, self._run, seen, _ignore)))
+        cleaned = np.concatenate(list(inference.denoise(self.trained, record, self.run, seen, _ignore)))
         self._warn(seen)
         return cleaned >= 0.5 if x.dtype.kind == "b" else formats.cast(cleaned, x.dtype, record.source)
 
@@ -48,7 +49,7 @@ class Autoencoder:
             raise AekitError(f"{self.trained.source}: finds picks, not scores; use the command: aekit score")
         if classifies(self.trained.network):
             raise AekitError(f"{self.trained.source}: tells classes, not scores; use classify()")
-        found = inference.score(self.trained, _record(x), self._run, _ignore)
+        found = inference.score(self.trained, _record(x), self.run, _ignore)
         self._warn(found.seen)
         scores = found.score
         if threshold is None:
@@ -66,7 +67,7 @@ class Autoencoder:
         if not classifies(self.trained.network):
             raise AekitError(f"{self.trained.source}: tells no classes; train the recipe classifier --from it")
         seen = inference.Seen()
-        found = inference.class_probabilities(self.trained, _record(x), self._run, seen, _ignore)
+        found = inference.class_probabilities(self.trained, _record(x), self.run, seen, _ignore)
         self._warn(seen)
         return np.array(self.trained.classes), found
 
@@ -74,7 +75,7 @@ class Autoencoder:
         """Latent vectors (rows, D), one per window where rows are longer than the model's sample."""
         common.check_serves(self.trained, "embed")
         seen = inference.Seen()
-        latents = np.concatenate(list(inference.embed(self.trained, _record(x), self._run, seen, _ignore)))
+        latents = np.concatenate(list(inference.embed(self.trained, _record(x), self.run, seen, _ignore)))
         self._warn(seen)
         return latents
 
@@ -86,10 +87,10 @@ class Autoencoder:
         With a label, by its name, they are of this class; several are parted by commas, as in "3,8".
         """
         if latents is not None:
-            return generation.decode(self.trained, self._latents(latents), self._run)
+            return generation.decode(self.trained, self._latents(latents), self.run)
         names = [] if label is None else str(label).split(",")
         z = generation.sample_latents(self.trained, count, seed, names).z.numpy()
-        return generation.decode(self.trained, z, self._run)
+        return generation.decode(self.trained, z, self.run)
 
     def _latents(self, given: Array) -> NDArray[np.float32]:
         """Latents (count, D) or one (D,) as (count, D); raises AekitError where they are not the model's, or NaN."""
@@ -109,11 +110,17 @@ class Autoencoder:
         return f"<aekit {self.trained.recipe} for samples of {shape}, trained on {self.trained.data}>"
 
 
-def load(path: str, device: str = "auto") -> Autoencoder:
-    """A model file or run folder as an Autoencoder; raises AekitError where it is missing, damaged or newer."""
+def load(path: str, device: str = "auto", precision: str | None = None) -> Autoencoder:
+    """A model file or run folder as an Autoencoder; raises AekitError where it is missing, damaged or newer.
+
+    It runs in fp32, tf32 or bf16, by default as it was trained, or in fp64, in which no bit of a row's result is owed
+    to the rows beside it.
+    """
+    if precision not in (None, "fp64", *PRECISIONS):
+        raise UsageError(f"precision {precision}: there are {', '.join(PRECISIONS)} and fp64")
     trained = common.load_model(path)
-    run = inference.default_run(trained, device, None, None)
-    trained.network = for_use(trained.network).to(run.device)
+    run = inference.default_run(trained, device, precision, None)
+    trained.network = for_use(trained.network).to(run.device, torch.float64 if precision == "fp64" else None)
     return Autoencoder(trained, run)
 
 

@@ -59,7 +59,7 @@ def finish(
     some = train.subset(_some(len(train), LATENT_ROWS).to(where))
     if hasattr(network, "settle"):
         network.settle(train, val)  # type: ignore[operator]
-    if hasattr(network, "agreement"):
+    if hasattr(network, "agreement") and len(train) > 1:
         figures["rank_agreement"] = round(network.agreement(train), 4)  # type: ignore[operator]
     z = _latents(trained, some)
     if z is not None and reconstructs(network):

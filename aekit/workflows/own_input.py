@@ -41,7 +41,7 @@ def learn(data: str, record: Record, labels: str | None, options: Options, talk:
             f"{data}: {count} {what} cannot tell by themselves what is normal; give at least {FEWEST}, or name a model "
             "with --model"
         )
-    choices, why = _choose(record, what == "windows")
+    choices, why = choose(record, what == "windows")
     begun = (
         "a fresh model is asked for"
         if options.fresh
@@ -93,7 +93,7 @@ def train_on(
     return common.load_model(str(run))
 
 
-def _choose(record: Record, of_windows: bool) -> tuple[dict[str, Any], str]:
+def choose(record: Record, of_windows: bool = False) -> tuple[dict[str, Any], str]:
     """Options of the recipe for this kind of data, and why."""
     channels, *size = record.sample_shape
     if record.by_point:

@@ -68,13 +68,15 @@ def train(
     force: bool = False,
     talk: Talk | None = None,
     record: Record | None = None,
+    report: bool = True,
 ) -> dict[str, Any]:
     """Trains `recipe` on `data` and returns the figures; `options` are those of the command line, by their names.
 
     Training settings (fields of TrainSettings), settings of the model (`latent`, `hidden`, ...) and of the data
     (`labels`, `target`, `normal`, `val`, `missing`, `window`, `buffer`, `corrupt`, `augment`, `start`) lie side by side
     in `options`. A config file or a run to resume gives what is not given here. With `record`, the rows of `data` that
-    a verb is to be used on, all classes of it are learnt, and the model fits these rows alone.
+    a verb is to be used on, all classes of it are learnt, and the model fits these rows alone. The report takes seconds
+    and may be left out.
     """
     is_first = ranks.number() == 0  # of the processes of torchrun, that which writes and tells
     talk = talk if talk is not None and is_first else Talk()
@@ -230,8 +232,9 @@ def train(
     figures = {"run": str(run), "recipe": recipe, "parameters": parameters, **figures}
     trained.figures = {k: v for k, v in figures.items() if k != "run"}
     checkpoint.save(trained, run / MODEL_FILE)
-    with whole(run / REPORT_FILE, force=True) as temporary:
-        temporary.write_text(training_page(trained, settings, parts, history, stages.pictures, figures, corruption))
+    if report:
+        with whole(run / REPORT_FILE, force=True) as temporary:
+            temporary.write_text(training_page(trained, settings, parts, history, stages.pictures, figures, corruption))
     if (run / SAMPLES_FOLDER).exists():
         figures["samples"] = str(run / SAMPLES_FOLDER)
     own, pca = figures["val_error"], figures.get("pca_val_error")
