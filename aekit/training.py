@@ -4,8 +4,8 @@ What differs between models is in their phases: each has a name, the parameters 
 without phases has one, the objective. Random numbers are a function of (seed, step), so a resumed run repeats them:
 the state that `resume` needs is weights, optimiser and counters. Inside an epoch nothing waits for the device.
 
-Where several processes train (see `ranks`), each has all rows, makes and corrupts the same batches, and goes on with
-its share of them; what is drawn inside a model (dropout, latents) differs from one process to the next.
+Where several processes train (see `ranks`), each makes and corrupts the same batches and goes on with its share of
+them; of a stream it has read no other rows, and what stands in their place is dropped again. What is drawn inside a model (dropout, latents) differs from one process to the next.
 """
 
 import math

@@ -87,7 +87,7 @@ def measured(folder: Path, count: int, most: int, rows: list[Row]) -> dict[str, 
     rows.append(row(what, "score, 2 shards", "seconds of the merge", merged[0]))
     rows.append(row(what, "score, 2 shards", "peak memory of the merge, GiB", merged[1]))
     assert (folder / f"s{count}.csv").read_bytes() == (folder / "o.csv").read_bytes(), "the same bytes"
-    if count <= 100_000:  # training holds its rows
+    if count <= 100_000:  # an epoch of more takes minutes
         words = ("train", RECIPE, "--data", data, "--epochs", str(EPOCHS), "-o", f"run{count}")
         seconds["train"], peak = run(folder, *words)
         rows.append(row(what, f"train, {EPOCHS} epoch", "seconds", seconds["train"]))

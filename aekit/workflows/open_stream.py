@@ -42,7 +42,7 @@ def buffer_of(record: Record, options: Mapping[str, Any], where: torch.device, t
     values, stored = record.values_per_row * (1 if record.target is None else 2), record.dtype.itemsize
     used = stored if stored == 1 else 4  # bytes of a value that is trained on: those of one byte stay as they are
     limit = min(ranks.merged({ranks.number(): free_memory(where)}).values()) // 2
-    needed = len(record) * values * (stored + 2 * used)
+    needed = len(record) * values * (stored + 2 * used + (0 if stored == 1 else 8))  # 8 while the scale is found
     if needed <= limit:
         return 0
     rows = max(1, ranks.count() * limit // (4 * values * used))
