@@ -5,7 +5,8 @@ without phases has one, the objective. Random numbers are a function of (seed, s
 the state that `resume` needs is weights, optimiser and counters. Inside an epoch nothing waits for the device.
 
 Where several processes train (see `ranks`), each makes and corrupts the same batches and goes on with its share of
-them; of a stream it has read no other rows, and what stands in their place is dropped again. What is drawn inside a model (dropout, latents) differs from one process to the next.
+them; of a stream it has read no other rows, and what stands in their place is dropped again. What is drawn inside a
+model (dropout, latents) differs from one process to the next.
 """
 
 import math
