@@ -62,7 +62,8 @@ def is_remote(place: str | Path) -> bool:
 
 def told(text: str) -> str:
     """Text with the addresses of places in it, where it had what stands for them."""
-    return _COLLAPSED.sub(r"\1://", text.replace(f"{_folder()}/", "") if _folder.cache_info().currsize else text)
+    text = text.replace(f"{_folder()}/", "") if _folder.cache_info().currsize else text
+    return _COLLAPSED.sub(lambda match: f"{match[1]}:///" if match[1] == "file" else f"{match[1]}://", text)
 
 
 def without_query(address: str) -> str:

@@ -62,7 +62,10 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print shapes, parameters and memory; train nothing.")
     ] = False,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, any other setting of the model.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE, another setting: of the model, or window, buffer, augment."),
+    ] = None,
     device: shared.Device = "auto",
     kernels: shared.Kernels = "auto",
     precision: Annotated[str | None, typer.Option(help="fp32, tf32 or bf16.")] = None,

@@ -204,3 +204,13 @@ def test_a_folder_of_stores_is_one_of_files(tmp_path: Path) -> None:
         save(tmp_path / "all" / f"{name}.zarr", {"x": numbers((4, 9))})
     assert [path.name for path in files_in(tmp_path / "all").files] == ["a.zarr", "b.zarr"]
     assert files_in(tmp_path / "all" / "a.zarr").files == []
+
+
+def test_chunks_that_are_not_there_are_told(tmp_path: Path) -> None:
+    x = np.ones((40, 6), np.float32)
+    zarr.create_array(str(tmp_path / "x.zarr"), data=x, chunks=(10, 6))
+    assert not open_record(tmp_path / "x.zarr").notes
+    (tmp_path / "x.zarr" / "c" / "2" / "0").unlink()
+    record = open_record(tmp_path / "x.zarr")
+    assert "1 of its 4 chunks are not there; their values are read as 0.0" in record.notes[0]
+    assert record.read(20, 30).sum() == 0

@@ -260,7 +260,7 @@ def test_parts_of_something_else_are_refused(lab: Path, tmp_path: Path) -> None:
     (tmp_path / "x.npy").rename(tmp_path / "moved.npy")  # the same under another name is no other input
     assert result(tmp_path, "score", "moved.npy", *words)["state"] == "already there"
     fails(tmp_path, "score", "y.npy", *words, says="is of another input than now")
-    for flag, value in (("--threshold", "fpr=0.1"), ("--precision", "bf16"), ("--batch-size", "7")):
+    for flag, value in (("--precision", "bf16"), ("--batch-size", "7")):
         fails(tmp_path, "score", "moved.npy", *words, flag, value, says="is of other settings than now")
     (tmp_path / "out.csv.parts" / "1-of-2.npz").write_bytes(b"nothing")
     fails(tmp_path, "score", "moved.npy", *words, says="is damaged; replace it with --force")
@@ -379,10 +379,28 @@ def test_rows_that_are_there_twice_are_told(parts: Path, tmp_path: Path) -> None
     fails(tmp_path, "merge", "out.npy", says="holds parts of 4 and 5")
 
 
+def test_parts_of_another_count_are_refused_before_they_are_made(lab: Path, tmp_path: Path) -> None:
+    words = ("embed", str(lab / "traces.npz"), "-o", "out.npy", *traces_model(lab))
+    aekit(tmp_path, *words, "--shard", "1/2")
+    fails(tmp_path, *words, "--shard", "2/3", says="holds parts of 2; ask for --shard 2/2, or remove them")
+    (tmp_path / "out").mkdir()
+    fails(tmp_path, "merge", "out", says="nothing to merge")
+
+
+def test_the_rule_of_the_merge_is_free(lab: Path, tmp_path: Path) -> None:
+    words = ("score", str(lab / "traces.npz"), "-o", "out.csv", *traces_model(lab))
+    aekit(tmp_path, *words, "--shard", "1/2", "--threshold", "fpr=0.1")
+    aekit(tmp_path, *words, "--shard", "2/2", "--threshold", "fpr=0.2")
+    assert "parts ask for the rules fpr=0.1 and fpr=0.2" in aekit(tmp_path, "merge", "out.csv").stderr
+    aekit(tmp_path, "merge", "out.csv", "--threshold", "fpr=0.3", "--force")
+    aekit(tmp_path, *words[:3], "one.csv", *traces_model(lab), "--threshold", "fpr=0.3")
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+
+
 def test_parts_of_different_jobs_are_told(parts: Path, lab: Path, tmp_path: Path) -> None:
     words = ("embed", str(lab / "traces.npz"), "-o", "out.npy", *traces_model(lab), "--batch-size", "7")
     aekit(tmp_path, *words, "--shard", "4/5", "--force")
-    fails(tmp_path, "merge", "out.npy", says="shard 4 of 5 is of other rows, or another input, model or settings")
+    fails(tmp_path, "merge", "out.npy", says="shard 4 of 5 is of other settings than the others; run again")
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ def test_words_are_trained_on_scored_and_embedded(shop: Path) -> None:
 
 
 def test_a_missing_value_is_a_fault_unless_means_are_asked_for(shop: Path) -> None:
-    told = "gaps.csv: row 3, column weight has no value, 8 in 8 rows are missing; --missing mean puts"
+    told = "gaps.csv: row 3, column weight has no value, the first of 8 values in 8 of 80 rows; --missing mean puts"
     for words in (("train", "stacked", "--data", "gaps.csv"), ("score", "gaps.csv", "--model", "plain")):
         fails(shop, *words, says=told)
     fails(shop, "embed", "gaps.csv", "--model", "filling", "--missing", "error", says=told)

@@ -58,7 +58,22 @@ def read_zarr(path: Path, want: Want) -> Contents:
         places = {place.relative_to(path).as_posix(): place for place in _arrays(path)}
         names = {name if name != "." else "": place for name, place in places.items()}
         opened = {name: zarr.open_array(str(place), mode="r") for name, place in names.items()}
-        return Contents({name: _stored(path, name, array, root) for name, array in opened.items()})
+        notes = tuple(note for name, array in opened.items() if (note := _left_out(path, name, array)))
+        return Contents({name: _stored(path, name, array, root) for name, array in opened.items()}, notes=notes)
+
+
+def _left_out(path: Path, name: str, array: Any) -> str:
+    """What to tell of an array some of whose chunks are not there: never written, or lost on the way."""
+    files = _chunk_files(path, name)
+    total = math.prod(-(-size // each) for size, each in zip(array.shape, array.shards or array.chunks, strict=True))
+    if not files or len(files) >= total:
+        return ""
+    left = f"{total - len(files):,} of its {total:,} chunks are not there"
+    return f"{shown(name)}: {left}; their values are read as {array.fill_value}"
+
+
+def _chunk_files(path: Path, name: str) -> list[Path]:
+    return [file for file in (path / name).rglob("*") if file.is_file() and file.name not in METADATA]
 
 
 def _arrays(path: Path) -> Iterator[Path]:
@@ -118,7 +133,7 @@ def _check_held(path: Path, name: str, array: Any, count: int) -> None:
     each = array.dtype.itemsize
     if count * each <= KEPT:
         return
-    sizes = [file.stat().st_size for file in (path / name).rglob("*") if file.is_file() and file.name not in METADATA]
+    sizes = [file.stat().st_size for file in _chunk_files(path, name)]
     chunks = len(sizes) if array.shards is None else sum(sizes) // INDEXED
     held = chunks * math.prod(array.chunks)
     if count > held:

@@ -283,8 +283,8 @@ def without_gaps(
     if missing == "error":
         name = record.columns[gaps.column] if record.columns else gaps.column
         raise AekitError(
-            f"{record.source}: row {gaps.row}, column {name} has no value, {gaps.values:,} in {gaps.rows:,} rows are "
-            "missing; --missing mean puts the column's mean there, or leave those rows out"
+            f"{record.source}: row {gaps.row}, column {name} has no value, the first of {gaps.values:,} values in "
+            f"{gaps.rows:,} of {len(record):,} rows; --missing mean puts the column's mean there, or leave them out"
         )
     talk.say(
         f"{record.source}: {gaps.values:,} values in {gaps.rows:,} of {len(record):,} rows are missing: the mean of "

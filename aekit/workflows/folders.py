@@ -55,7 +55,8 @@ def over_folder(
         todo = [not all(is_there(out / name) for out in outs) for name in names]
         if not all(todo):
             talk.say(
-                f"{outs[0]}: {todo.count(False)} of {len(names)} files are already there (--force makes them anew)"
+                f"{outs[0]}: {todo.count(False)} of {len(names)} files are already there and stay, whatever model made "
+                "them (--force makes them anew)"
             )
         figures |= {"already_there": todo.count(False), "out": str(outs[0])}
         files, names = list(compress(files, todo)), list(compress(names, todo))

@@ -36,7 +36,7 @@ def buffer_of(record: Record, options: Mapping[str, Any], where: torch.device, t
     """Rows of the buffer that training goes through, 0 where all rows are held: as asked for, or as memory allows."""
     asked = options.get("buffer")
     if asked is not None:
-        if not is_a(asked, int) or asked < 0:
+        if not is_a(asked, float) or asked < 0 or asked != int(asked):
             raise UsageError(f"--set buffer={asked}: a number of rows to shuffle at a time; 0 holds all in memory")
         return int(asked)
     values, stored = record.values_per_row * (1 if record.target is None else 2), record.dtype.itemsize

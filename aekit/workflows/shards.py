@@ -149,7 +149,8 @@ class Job:
     @cached_property
     def key(self) -> str:
         """The same for all parts of one whole; files may lie at different places on different machines."""
-        return json.dumps({**asdict(self), "input": "", "model": ""}, sort_keys=True)
+        settings = {name: value for name, value in self.settings.items() if name != "rule"}  # which the merge applies
+        return json.dumps({**asdict(self), "input": "", "model": "", "settings": settings}, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -209,6 +210,9 @@ def write_part(
     Raises AekitError where another part has its name, unless it may be overwritten.
     """
     part = part_of(out, job.verb, shard)
+    of = begun(out)
+    if of not in (None, shard.of):
+        raise AekitError(f"{folder_of(out)}: holds parts of {of}; ask for --shard {shard.number}/{of}, or remove them")
     start, stop = shard.rows(job.rows)
     figures = {"shard": str(shard), "start": start, "stop": stop, "rows": job.rows, "model": job.model}
     is_there = manifest_of(part).exists() and not options.force and _is_there(job, part, (start, stop))
@@ -324,6 +328,10 @@ def whole_job(out: Path, talk: Talk) -> tuple[Job, list[Path]]:
     folder, named = folder_of(out), _named(out)
     of = begun(out)
     if of is None:
+        if out.is_dir():
+            raise AekitError(
+                f"{out}: is a folder of whole outputs, or of parts itself; there is nothing to merge in it"
+            )
         raise AekitError(f"{out}: there are no parts in {folder}; run a verb with -o {out} --shard 1/N first")
     found = {shard: read_manifest(folder / f"{shard.number}-of-{shard.of}.json") for shard in named}
     sound = [manifest for manifest in found.values() if manifest is not None and manifest.job.of == of]
@@ -333,7 +341,8 @@ def whole_job(out: Path, talk: Talk) -> tuple[Job, list[Path]]:
     most = jobs.most_common(1)[0][0]
     job = next(manifest.job for manifest in sound if manifest.job.key == most)
     shards = [Shard(number, job.of) for number in range(1, job.of + 1)]
-    missing, damaged, strange = [], [], []
+    missing, damaged = [], []
+    strange: dict[Shard, str] = {}
     for shard in shards:
         part, manifest = part_of(out, job.verb, shard), found.get(shard)
         if shard not in found or not part.exists():
@@ -341,10 +350,13 @@ def whole_job(out: Path, talk: Talk) -> tuple[Job, list[Path]]:
         elif manifest is None:
             damaged.append(shard)
         elif manifest.job.key != most or (manifest.start, manifest.stop) != shard.rows(job.rows):
-            strange.append(shard)
+            strange[shard] = differences(manifest.job, job)
         elif checksum(part) != manifest.sha256:
             damaged.append(shard)
     _check_none(out, job, missing, damaged, strange)
+    rules = sorted({str(manifest.job.settings.get("rule")) for manifest in sound})
+    if len(rules) > 1:
+        talk.say(f"warning: parts ask for the rules {' and '.join(rules)}; aekit merge --threshold RULE names one")
     made_on = sorted({manifest.made_on for manifest in sound})
     if len(made_on) > 1:
         told = " and ".join(where or "an unknown device" for where in made_on)
@@ -352,22 +364,23 @@ def whole_job(out: Path, talk: Talk) -> tuple[Job, list[Path]]:
     return job, [part_of(out, job.verb, shard) for shard in shards]
 
 
-def _check_none(out: Path, job: Job, missing: list[Shard], damaged: list[Shard], strange: list[Shard]) -> None:
+def _check_none(out: Path, job: Job, missing: list[Shard], damaged: list[Shard], strange: Mapping[Shard, str]) -> None:
     faults = {
         "missing": missing,
         "damaged": damaged,
-        "of other rows, or another input, model or settings, than the others": strange,
+        f"of {', '.join(dict.fromkeys(strange.values()))} than the others": list(strange),
     }
     told = [
         f"{_listed(shards)} {'is' if len(shards) == 1 else 'are'} {what}" for what, shards in faults.items() if shards
     ]
     if told:
         force = " --force" if damaged or strange else ""
-        first = (missing + damaged + strange)[0]
-        again = " ".join(["aekit", job.verb, shlex.quote(job.input), "-o", str(out), "--shard", str(first)])
+        first, *others = (*missing, *damaged, *strange)
+        words = ["aekit", job.verb, job.input, "--model", job.model, "-o", str(out), "--shard", str(first)]
+        again = " ".join(map(shlex.quote, words))
         raise AekitError(
             f"{out}: {', '.join(told)}; run again, with the flags of the others: {again}{force}"
-            f"{' and so on' if len(missing + damaged + strange) > 1 else ''}"
+            f"{' and so on' if others else ''}"
         )
 
 

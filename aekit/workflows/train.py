@@ -48,6 +48,7 @@ RESUME_FILE = "resume.safetensors"
 METRICS_FILE = "metrics.csv"
 REPORT_FILE = "report.html"
 FILES = (MODEL_FILE, RESUME_FILE, METRICS_FILE, REPORT_FILE)
+SHUFFLED_BATCHES = 8  # at least, in the buffer of a stream
 SAMPLES_FOLDER = "samples"  # what networks that compete generate from the same latents
 LINES = 25  # told of a run, however many epochs
 SECONDS_BETWEEN_FILES = 1.0  # of a run whose epochs are shorter
@@ -120,6 +121,9 @@ def train(
     parts = open_parts(data, data_options, settings.seed, chosen, MODELS[chosen.model], encoder, record, where, talk)
     data_options["buffer"] = 0 if parts.stream is None else parts.stream.buffer
     count = len(parts.source)
+    least = SHUFFLED_BATCHES * settings.batch_size
+    if parts.stream is not None and parts.stream.buffer < min(least, count):
+        talk.say(f"warning: a buffer of {parts.stream.buffer:,} rows shuffles little; take buffer={least} or more")
     if chosen.points is not None:
         settings = train_options.by_points(settings, chosen.points, parts, options, talk)
     elif "epochs" not in options and settings.steps is None:

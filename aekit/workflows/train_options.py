@@ -42,7 +42,7 @@ def resolve(
         if key not in known:
             raise UsageError(
                 f"the recipe {name} has no setting {key!r}; it knows {', '.join(known)} "
-                f"and for training {', '.join(TRAINING_OPTIONS)}"
+                f"for training {', '.join(TRAINING_OPTIONS)} and of the data {', '.join(DATA_OPTIONS)}"
             )
     if hasattr(MODELS[chosen.model], "phases") and OBJECTIVE & set(options):
         raise UsageError(f"the recipe {name} has a loss of its own: leave --error, --beta and --penalty off")
