@@ -196,7 +196,8 @@ def _shares() -> Iterator[int]:
     """What a container or the queue of a cluster leaves of its limits, files in the cache not counted."""
     with contextlib.suppress(OSError, LookupError):
         own = Path("/proc/self/cgroup").read_text().split("0::/")[1].split("\n")[0]
-        for place in (CGROUP / own, *(CGROUP / own).parents):
+        inner = CGROUP / own.strip("/")
+        for place in (inner, *inner.parents[: len(inner.parts) - len(CGROUP.parts)]):
             with contextlib.suppress(OSError, ValueError, LookupError):  # no limit: "max"
                 limit = int((place / "memory.max").read_text())
                 stat = dict(line.split() for line in (place / "memory.stat").read_text().splitlines())

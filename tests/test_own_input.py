@@ -370,12 +370,14 @@ def interrupted_when(path: Path) -> Iterator[None]:
             time.sleep(0.001)
 
     watcher = threading.Thread(target=watch)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # of a job in the background it is ignored
     watcher.start()
     try:
         yield
     finally:
         over.set()
         watcher.join()
+        signal.signal(signal.SIGINT, handler)
 
 
 def stop(folder: Path, run: Path, *words: str) -> None:

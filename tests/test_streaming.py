@@ -312,6 +312,15 @@ def test_where_memory_is_short_training_streams_of_its_own() -> None:
     assert buffer_of(large, {"buffer": 0}, CPU, Talk()) == 0
 
 
+def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text("300000000\n")
+    (tmp_path / "memory.stat").write_text("anon 100000000\nfile 5\n")
+    assert free_memory(CPU) == 200_000_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_memory(CPU) > 200_000_000
+
+
 def test_two_processes_read_a_share_each_and_train_as_one_does(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", waves(1100))
     words = (*WORDS, "--epochs", "2", "--set", "buffer=200", "--corrupt", "gaussian:0.3")
