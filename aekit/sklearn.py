@@ -226,7 +226,8 @@ class AutoencoderDetector(OutlierMixin, _Encoder):  # type: ignore[misc]
 class AutoencoderTransformer(_Encoder):
     """Compresses rows to latent vectors, and decodes them; `n_components` is their size.
 
-    The recipe is one that serves `embed`; for the other parameters see `AutoencoderDetector`.
+    With more than 100,000 rows, or 2**24 values, some of them are learnt from, as by `Denoiser`. The recipe is one that
+    serves `embed`; for the other parameters see `AutoencoderDetector`.
     """
 
     _verb = "embed"

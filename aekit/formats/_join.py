@@ -62,6 +62,7 @@ def joined(source: str, records: list[Record]) -> Record:
         picks=None if first.picks is None else np.concatenate([r.picks for r in records if r.picks is not None]),
         recorded=_recorded(records),
         notes=tuple(note for note in (each, *notes) if note),
+        block=first.block,
     )
 
 
